@@ -1,0 +1,45 @@
+"""`facet bench`: how fast every part is on this machine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from jobs import entry
+from pipeline.bench.suite import DEFAULT_PARTS, PARTS, BenchOptions, run_bench
+from pipeline.weights import DEFAULT
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option(
+    "--photos", metavar="DIR", type=click.Path(path_type=Path), help="Folder of photos to measure with."
+)
+@click.option(
+    "--count", default=400, show_default=True, type=click.IntRange(4), help="Photos of a whole run."
+)
+@click.option("--weights", metavar="NAME", default=DEFAULT, show_default=True, help="Weights of the network.")
+@click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write JSON.")
+def command(
+    parts: tuple[str, ...], photos: Path | None, count: int, weights: str, json_file: Path | None
+) -> None:
+    """Measure PARTS on this machine, in one run: steps, stages, local, ray, baseline, memory, synth, train.
+
+    Without PARTS: all of the main job but memory. `local` and `ray` are whole runs of `facet normals`;
+    `baseline` is the seed system's way. Let nothing else run meanwhile.
+    """
+    options = BenchOptions(parts or DEFAULT_PARTS, photos, count, weights)
+    err = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="facet-bench-") as folder:
+        report = run_bench(options, Path(folder), lambda part: err.print(f"measuring {part} ..."))
+    report.print(Console())
+    if json_file:
+        json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    entry.run(command)

@@ -1,0 +1,53 @@
+"""The `facet` command: one subcommand per module of this folder."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from jobs import entry
+
+COMMANDS = {
+    "normals": "Surface normals of every face in a folder or a bucket of photos.",
+    "synth": "Render labelled faces for training.",
+    "train": "Train a network on paired and unpaired images and normals.",
+    "evaluate": "Score weights on labelled data.",
+    "weights": "List, show, verify, import and add weights.",
+    "assets": "Fetch the face model that training data is rendered from.",
+    "dataset": "Convert folders of images and normals to training data.",
+    "bench": "Measure the speed of every stage on this machine.",
+}
+"""Subcommand -> its line in the help. Module `jobs.NAME` holds `command`, a click command or group."""
+
+
+class LazyGroup(click.Group):
+    """Imports a job's module only when its subcommand runs, so that `facet --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the subcommands in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports and returns one subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"jobs.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def main() -> None:
+    """Runs the command line."""
+    entry.run(
+        LazyGroup(
+            "facet",
+            help="Face geometry for a whole bucket of photos. `facet COMMAND --help` explains a command; "
+            "`--debug` shows the traceback of an error.",
+            no_args_is_help=True,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+    )

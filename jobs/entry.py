@@ -1,0 +1,35 @@
+"""What every entry point shares: errors as one line with exit code 2, and `--debug` for the traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pipeline.errors import FacetError
+
+config_option = click.option("--config", metavar="FILE", help="YAML configuration; see configs/.")
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Override one field of the configuration; repeatable.",
+)
+
+
+def run(command: click.Command) -> None:
+    """Runs a command as a program: `facet` itself, or one job by `python -m jobs.NAME`.
+
+    An expected error (`FacetError`) becomes one line on stderr and exit code 2. `--debug`, anywhere on
+    the command line, shows its traceback instead.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        command.main(arguments)
+    except FacetError as error:
+        if debug:
+            raise
+        click.echo(f"facet: {error.message} [{error.code}]", err=True)
+        sys.exit(2)

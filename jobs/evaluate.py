@@ -1,0 +1,40 @@
+"""`facet evaluate`: scores weights on labelled data."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from jobs import entry
+from pipeline.train.schema import SIZE
+
+
+@click.command()
+@click.argument("weights")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Store the results here.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--size", default=SIZE, show_default=True, help="Side of the crops, as in training.")
+def command(weights: str, data: tuple[str, ...], out: Path | None, device: str, size: int) -> None:
+    """Scores WEIGHTS (a name, a file or a training checkpoint) on labelled DATA.
+
+    DATA are Parquet files or folders in the training schema, or folders with images/, normals/ and, if you
+    like, masks/. Prints a table: angles in degrees, per image first, then averaged over images.
+
+    \b
+    facet evaluate compact out/held_out --out out/score
+    """
+    from pipeline.evaluate.run import evaluate
+    from pipeline.evaluate.score import table
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    summary, _ = evaluate(weights, data, out, device, size)
+    click.echo(table(summary))
+    if summary["bad_rows"]:
+        click.echo(f"{summary['bad_rows']} rows could not be used.", err=True)
+
+
+if __name__ == "__main__":
+    entry.run(command)

@@ -1,0 +1,53 @@
+"""Where assets lie on this machine: an explicit option, FACET_ASSETS, or the user's own folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.errors import AssetsError
+
+ICT_FACEKIT = "ict-facekit"
+"""Name of the face model on the command line."""
+
+ICT_FACEKIT_FOLDER = "ict_facekit"
+ICT_FACEKIT_FILE = "ict_facekit.npz"
+
+
+def assets_folder() -> Path:
+    """Returns the user's asset folder, where `facet assets fetch` stores: `$XDG_DATA_HOME/facet/assets`."""
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data_home) / "facet" / "assets"
+
+
+def find_ict_facekit(option: str | Path | None = None) -> Path:
+    """Finds the ICT-FaceKit face model.
+
+    Looks at `option`, else at the environment variable FACET_ASSETS, else in the user's asset folder. Only
+    the first of them that is given counts: a wrong path is an error rather than a reason to take another
+    model in silence. Each may be the file itself, the folder that holds it, or the folder above that one.
+
+    Args:
+        option: Path given by the user, or None.
+
+    Returns:
+        Path of `ict_facekit.npz`.
+
+    Raises:
+        AssetsError: There is no such file (code asset_missing); the message says how to get it.
+    """
+    if option:
+        place, source = Path(option), "the given path"
+    elif os.environ.get("FACET_ASSETS"):
+        place, source = Path(os.environ["FACET_ASSETS"]), "FACET_ASSETS"
+    else:
+        place, source = assets_folder(), "the asset folder"
+    candidates = [place, place / ICT_FACEKIT_FILE, place / ICT_FACEKIT_FOLDER / ICT_FACEKIT_FILE]
+    for candidate in candidates:
+        if candidate.suffix == ".npz" and candidate.is_file():
+            return candidate
+    raise AssetsError(
+        f"No {ICT_FACEKIT_FILE} in {source} ({place}). Run `facet assets fetch {ICT_FACEKIT}`, or set "
+        "FACET_ASSETS to a folder that holds it.",
+        code="asset_missing",
+    )

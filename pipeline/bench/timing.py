@@ -1,0 +1,93 @@
+"""Rates of single functions, measured so that a busy machine disturbs them little."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import cv2
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast something ran.
+
+    Attributes:
+        name: What was measured.
+        count: Items in one round.
+        seconds: Wall time of each round.
+        unit: What an item is.
+    """
+
+    name: str
+    count: int
+    seconds: tuple[float, ...]
+    unit: str = "images"
+
+    @property
+    def per_second(self) -> float:
+        """Items per second in the fastest round: what else runs on a machine can only slow it."""
+        return self.count / min(self.seconds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the rate with its rounds, for the JSON file."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "count": self.count,
+            "per_second": self.per_second,
+            "rounds_s": list(self.seconds),
+        }
+
+
+def measure(
+    name: str,
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    weight: Callable[[Item], int] = lambda item: 1,
+    warm_up: Item | None = None,
+    rounds: int = 3,
+    unit: str = "images",
+) -> tuple[Rate, list[Result]]:
+    """Times a function over items, after one call to warm up.
+
+    Args:
+        name: What is measured.
+        function: Called with one item at a time.
+        items: At least one.
+        weight: How many units an item counts as: the size of a batch.
+        warm_up: What the function is called with before the clock starts; the first item by default.
+        rounds: Times that all items are gone through.
+        unit: What is counted.
+
+    Returns:
+        The rate and the results of the last round.
+    """
+    function(items[0] if warm_up is None else warm_up)
+    seconds, results = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        results = [function(item) for item in items]
+        seconds.append(time.perf_counter() - start)
+    return Rate(name, sum(map(weight, items)), tuple(seconds), unit), results
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keeps torch and OpenCV to one thread within the block, as a worker of a run does."""
+    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)

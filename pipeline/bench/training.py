@@ -1,0 +1,91 @@
+"""Rates of training: steps of the loop on made-up rows, and the augmentation that feeds them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.bench.timing import Rate, measure, one_core
+from pipeline.normals.network import build_network
+from pipeline.regions import Region
+from pipeline.train import optimise
+from pipeline.train.batches import augment_sample, collate
+from pipeline.train.config import AugmentConfig, LossConfig, OptimiserConfig, PassConfig
+from pipeline.train.loop import use_bfloat16
+from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
+from pipeline.train.samples import Sample
+
+
+def measure_training(
+    steps: int, batch_size: int = 16, size: int = 256, device: str = "cpu", architecture: str = "compact"
+) -> Rate:
+    """Times optimiser steps with the configured mix of passes, in the precision that a run would take.
+
+    Args:
+        steps: Steps; a multiple of four covers the default mix evenly.
+        batch_size: Rows per pass and step.
+        size: Side of the crops in pixels.
+        device: "cpu", with all threads that torch takes, or "cuda".
+        architecture: "compact" or "resnet_unet".
+
+    Returns:
+        Paired rows per second; those of the other passes are not counted.
+    """
+    place = torch.device(device)
+    passes = PassConfig()
+    network = build_network(architecture).to(place).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
+    step_module = TrainingStep(network, LossConfig(), passes, place)
+    optimiser = torch.optim.AdamW(optimise.parameter_groups(network, OptimiserConfig().weight_decay))
+    batch = collate([make_sample(size, index) for index in range(batch_size)]).to(place)
+    bfloat16 = use_bfloat16("auto", place)
+
+    def train(step: int) -> None:
+        batches = dict.fromkeys(passes_of_step(step, passes), batch)
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(place.type, torch.bfloat16, enabled=bfloat16):
+            total, _ = step_module(batches)
+        total.backward()
+        optimiser.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    paired = next(iter(NEEDS))
+    rate, _ = measure(
+        f"train {architecture} at {size} px on {'one GPU' if device == 'cuda' else 'all cores'}",
+        train,
+        range(steps),
+        weight=lambda step: batch_size * (paired in passes_of_step(step, passes)),
+        rounds=1,
+        unit="pairs",
+    )
+    return rate
+
+
+def measure_augmentation(count: int, size: int = 256) -> Rate:
+    """Times the random changes of training samples on one core."""
+    sample, config = make_sample(size, 0), AugmentConfig()
+    with one_core():
+        rate, _ = measure(
+            f"augment at {size} px on one core",
+            lambda seed: augment_sample(sample, np.random.default_rng(seed), config),
+            range(count),
+            rounds=1,
+            unit="pairs",
+        )
+    return rate
+
+
+def make_sample(size: int, seed: int) -> Sample:
+    """Makes a training row: a sphere, all of it skin, under noise."""
+    rng = np.random.default_rng(seed)
+    y, x = (np.mgrid[:size, :size].astype(np.float32) + 0.5) * (2 / size) - 1
+    inside = (x * x + y * y < 1)[..., None]
+    normals = np.stack([x, -y, np.sqrt(np.clip(1 - x * x - y * y, 0, 1))], -1) * inside
+    return Sample(
+        id=str(seed),
+        image=rng.integers(0, 256, (size, size, 3), np.uint8),
+        normals=normals,
+        regions=np.where(inside[..., 0], Region.SKIN, Region.BACKGROUND).astype(np.uint8),
+        has_regions=True,
+    )

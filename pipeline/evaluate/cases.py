@@ -1,0 +1,100 @@
+"""Labelled crops to score on: from Parquet in the training schema, or from folders of pictures.
+
+A folder of pictures has the same file names (endings aside) in up to three subfolders:
+
+    DATA/images/    PNG or JPEG, square crops, made as the product makes them
+         normals/   PNG, 8 or 16 bit, of our convention; a vector of no length means no truth there
+         masks/     optional, greyscale PNG: 255 where the normal counts
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.regions import Region
+from pipeline.train.data import PAIRED, BadRows, find_row_groups, keep_kinds, load_group
+from pipeline.train.samples import Sample, decode_row
+from pipeline.train.schema import SIZE
+
+log = logging.getLogger(__name__)
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+def read_cases(paths: Sequence[str], bad: BadRows, size: int = SIZE) -> Iterator[Sample]:
+    """Yields the labelled crops of folders and Parquet data, decoded, at one size.
+
+    Args:
+        paths: Folders of pictures, Parquet files, folders of Parquet files.
+        bad: Takes what cannot be used.
+        size: Side of the crops in pixels.
+
+    Raises:
+        DataError: A path holds no labelled crop at all.
+    """
+    for path in paths:
+        count = 0
+        for sample in _read_path(path, bad, size):
+            if face_mask(sample).any():
+                count += 1
+                yield sample
+            else:
+                bad.add(sample.id, "no pixel of the face has a true normal")
+        if not count:
+            raise DataError(f"{path} holds no labelled crop that can be used.")
+
+
+def face_mask(sample: Sample) -> np.ndarray:
+    """Returns the pixels (S, S) bool of skin and eyes whose true normal is known."""
+    assert sample.normals is not None
+    assert sample.regions is not None
+    return np.isin(sample.regions, (Region.SKIN, Region.EYE)) & sample.normals.any(-1)
+
+
+def hull_mask(sample: Sample) -> np.ndarray | None:
+    """Returns the pixels (S, S) bool inside the landmarks' convex hull with a true normal, or None.
+
+    None also where the landmarks are not known.
+    """
+    assert sample.normals is not None
+    if sample.landmarks is None:
+        return None
+    canvas = np.zeros(sample.normals.shape[:2], np.uint8)
+    points = np.floor(sample.landmarks.astype(np.float64) + 0.5).astype(np.int32)
+    cv2.fillPoly(canvas, [cv2.convexHull(points)], 1)
+    inside = (canvas > 0) & sample.normals.any(-1)
+    return inside if inside.any() else None
+
+
+def _read_path(path: str, bad: BadRows, size: int) -> Iterator[Sample]:
+    if (Path(path) / "images").is_dir() and (Path(path) / "normals").is_dir():
+        yield from _read_pictures(Path(path), bad, size)
+        return
+    for group in find_row_groups([path]):
+        paired = keep_kinds(group, group.kinds == PAIRED)
+        yield from (sample for sample in load_group(paired, size, bad) if sample is not None)
+
+
+def _read_pictures(folder: Path, bad: BadRows, size: int) -> Iterator[Sample]:
+    for image in sorted((folder / "images").iterdir()):
+        if image.suffix.lower() not in IMAGE_ENDINGS:
+            continue
+        normal, mask = (folder / kind / f"{image.stem}.png" for kind in ("normals", "masks"))
+        try:
+            row = {
+                "id": image.stem,
+                "image": image.read_bytes(),
+                "normal": normal.read_bytes(),
+                "mask": mask.read_bytes() if mask.exists() else None,
+            }
+            yield decode_row(row, size)
+        except OSError as error:
+            bad.add(str(image), f"cannot be read: {error}")
+        except DataError as error:
+            bad.add(str(image), error.message)

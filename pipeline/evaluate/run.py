@@ -1,0 +1,110 @@
+"""One evaluation: weights and labelled data in, a folder of results out.
+
+OUT/evaluation.json    the summary: overall, by yaw, skin tone and light; face mask and landmark hull
+evaluation.md      the same as a table
+images.jsonl       a line per image
+sheet.png          best, median and worst: photo, truth, prediction, error
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import OutputError
+from pipeline.evaluate.cases import read_cases
+from pipeline.evaluate.score import ImageScore, score_samples, summarise, table, to_json
+from pipeline.normals.encoding import encode_png
+from pipeline.normals.network import CrossModalNet
+from pipeline.train import checkpoint
+from pipeline.train.batches import float_normals
+from pipeline.train.data import BadRows
+from pipeline.train.device import pick_device
+from pipeline.train.network import build_network
+from pipeline.train.schema import SIZE
+from pipeline.train.sheets import sheet, sheet_row
+from pipeline.weights import load_weights
+
+
+def load_network(weights: str) -> CrossModalNet:
+    """Loads weights by name or path, or the moving average of a training checkpoint (.pt), in eval mode.
+
+    Raises:
+        WeightsError: There are no such weights, or they are altered.
+        TrainingError: The checkpoint cannot be read.
+    """
+    if weights.endswith(".pt"):
+        state = checkpoint.read(weights)
+        network = build_network(state["architecture"])
+        network.load_state_dict(state["ema"])
+        return network.eval()
+    return load_weights(weights).network
+
+
+def evaluate(
+    weights: str, paths: Sequence[str], out: Path | None = None, device: str = "auto", size: int = SIZE
+) -> tuple[dict[str, Any], list[ImageScore]]:
+    """Scores weights on labelled data.
+
+    Args:
+        weights: Name or path of weights, or a training checkpoint.
+        paths: Labelled Parquet data or folders of pictures; see `pipeline.evaluate.cases`.
+        out: Folder for the results, or None to write nothing.
+        device: "auto", "cpu", "cuda" ...
+        size: Side of the crops in pixels: the one that the weights were trained at.
+
+    Returns:
+        The summary of `pipeline.evaluate.score.summarise` and the scores of all images.
+
+    Raises:
+        DataError: A path holds no labelled crop.
+        OutputError: The folder cannot be written.
+    """
+    target = pick_device(device)
+    network = load_network(weights).to(target)
+    bad = BadRows()
+    scores = list(score_samples(network, read_cases(paths, bad, size), target))
+    summary = {"weights": weights, "data": list(paths), "bad_rows": len(bad.reasons), **summarise(scores)}
+    if out is not None:
+        try:
+            _write(out, summary, scores)
+        except OSError as error:
+            raise OutputError(f"Cannot write to {out}: {error}.") from error
+    return summary, scores
+
+
+def _write(out: Path, summary: dict[str, Any], scores: Sequence[ImageScore]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+    (out / "evaluation.md").write_text(table(summary) + "\n", encoding="utf-8")
+    with open(out / "images.jsonl", "w", encoding="utf-8") as stream:
+        for score in scores:
+            row = {"id": score.sample.id, "face": score.face, "hull": score.hull}
+            stream.write(json.dumps({**row, "meta": dict(score.sample.meta)}) + "\n")
+    (out / "sheet.png").write_bytes(encode_png(draw_sheet(scores)))
+
+
+def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
+    """Draws the best, the middle and the worst images by mean error on the face mask: (H, W, 3) uint8."""
+    ranked = sorted(scores, key=lambda score: score.face["mean"])
+    middle = max(0, (len(ranked) - each) // 2)
+    chosen = {
+        "best": ranked[:each],
+        "median": ranked[middle : middle + each],
+        "worst": ranked[-each:],
+    }
+    rows = []
+    for name, members in chosen.items():
+        for score in members:
+            truth, image = float_normals(score.sample), score.sample.image
+            assert truth is not None
+            assert image is not None
+            caption = f"{name} {score.face['mean']:.1f}"
+            rows.append(
+                sheet_row(image, truth, score.normals.astype(np.float32), np.any(truth, axis=-1), caption)
+            )
+    return sheet(rows)

@@ -1,0 +1,160 @@
+"""Scores a network on labelled crops: per image, per group, overall."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.evaluate.cases import face_mask, hull_mask
+from pipeline.evaluate.groups import groups_of, order_of
+from pipeline.evaluate.metrics import average, image_metrics
+from pipeline.normals.network import CrossModalNet
+from pipeline.train.batches import collate, float_normals
+from pipeline.train.passes import as_float
+from pipeline.train.samples import Sample
+
+COLUMNS = {
+    "mean": "mean",
+    "std": "std",
+    "median": "median",
+    "within_11.25": "<11.25",
+    "within_20": "<20",
+    "within_22.5": "<22.5",
+    "within_25": "<25",
+    "within_30": "<30",
+    "gradient": "gradient",
+    "rotation": "rotation",
+    "mean_aligned": "aligned",
+}
+"""Metric -> heading in tables."""
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One scored crop.
+
+    Attributes:
+        sample: The crop and its labels.
+        normals: (S, S, 3) predicted unit normals as float16, to keep many in memory.
+        face: Metrics on the face mask.
+        hull: Metrics on the landmark hull, or None without landmarks.
+    """
+
+    sample: Sample
+    normals: np.ndarray
+    face: dict[str, float]
+    hull: dict[str, float] | None
+
+
+@torch.no_grad()
+def predict(
+    network: CrossModalNet, samples: Sequence[Sample], device: torch.device, bfloat16: bool = False
+) -> list[np.ndarray]:
+    """Returns the unit normals (S, S, 3) float32 that a network in eval mode gives for a batch."""
+    image = collate(samples, normals=False).to(device).image
+    assert image is not None
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        output = network.image_to_normals(as_float(image).contiguous(memory_format=torch.channels_last))
+    return list(output.normals.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def score_samples(
+    network: CrossModalNet,
+    samples: Iterable[Sample],
+    device: torch.device,
+    batch_size: int = 16,
+    bfloat16: bool = False,
+) -> Iterator[ImageScore]:
+    """Scores crops one by one.
+
+    Args:
+        network: In eval mode, on `device`.
+        samples: Labelled crops of one size.
+        device: Where the network is.
+        batch_size: Crops per forward call.
+        bfloat16: Whether to compute in bfloat16.
+    """
+    for batch in _batched(samples, batch_size):
+        for sample, normals in zip(batch, predict(network, batch, device, bfloat16), strict=True):
+            truth, hull = float_normals(sample), hull_mask(sample)
+            assert truth is not None
+            yield ImageScore(
+                sample,
+                normals.astype(np.float16),
+                image_metrics(normals, truth, face_mask(sample)),
+                image_metrics(normals, truth, hull) if hull is not None else None,
+            )
+
+
+def summarise(scores: Sequence[ImageScore]) -> dict[str, Any]:
+    """Averages scores over images: overall and by group, on the face mask and on the landmark hull.
+
+    Returns:
+        `{"images": N, "face": {"all": {...}, GROUP: {...}}, "hull": {...}}`; every block has its `images`.
+    """
+    return {
+        "images": len(scores),
+        "face": _by_group([(score.sample.meta, score.face) for score in scores]),
+        "hull": _by_group([(score.sample.meta, score.hull) for score in scores if score.hull is not None]),
+    }
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Draws a summary as a Markdown table, shares in per cent, angles in degrees."""
+    lines = [
+        "| on | images | " + " | ".join(COLUMNS.values()) + " |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
+    for area in ("face", "hull"):
+        for group, values in summary[area].items():
+            cells = [
+                f"{100 * values[name]:.0f} %" if name.startswith("within") else f"{values[name]:.2f}"
+                for name in COLUMNS
+            ]
+            name = f"{area} mask" if area == "face" else "landmark hull"
+            name += "" if group == "all" else f", {group}"
+            lines.append(f"| {name} | {values['images']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def to_json(summary: Mapping[str, Any]) -> str:
+    """Writes a summary as JSON; what is not a number becomes null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: clean(part) for name, part in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(summary), indent=1)
+
+
+def _by_group(
+    rows: Sequence[tuple[Mapping[str, Any], dict[str, float]]],
+) -> dict[str, dict[str, float]]:
+    members: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for meta, metrics in rows:
+        for group in groups_of(meta):
+            members[group].append(metrics)
+    if not rows:
+        return {}
+    ordered = {"all": [metrics for _, metrics in rows]}
+    ordered |= {group: members[group] for group in sorted(members, key=order_of)}
+    return {group: {"images": len(found), **average(found)} for group, found in ordered.items()}
+
+
+def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

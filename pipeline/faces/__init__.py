@@ -1,0 +1,1 @@
+"""Faces in a photo: detection, 68 landmarks, the crop."""

@@ -1,0 +1,116 @@
+"""The square crop around a face and the mask of its landmarks' convex hull, by the seed system's rule.
+
+The rule is that of "Cross-modal Deep Face Normals with Deactivable Skip Connections" (Abrevaya et al.,
+CVPR 2020): a square of 1.2 times the tight box of the landmarks, moved, never padded, to lie within the
+photo. Rounding is half up, floor(x + 0.5): the original ran on Python 2, whose `round` does the same for
+the non-negative numbers that occur here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+CROP_SIZE = 256
+"""Side in pixels of the crops that the networks take."""
+
+CROP_SCALE = 1.2
+"""Side of the crop window over the longer side of the landmarks' tight box."""
+
+
+@dataclass(frozen=True)
+class CropWindow:
+    """A square of a photo, in upright source pixels: columns left..left+size-1, rows top..top+size-1."""
+
+    left: int
+    top: int
+    size: int
+
+
+def round_half_up(value: float) -> int:
+    """Rounds to the nearest integer, halves up, unlike Python's `round`."""
+    return math.floor(value + 0.5)
+
+
+def crop_window(landmarks: np.ndarray, width: int, height: int, scale: float = CROP_SCALE) -> CropWindow:
+    """Returns the crop window of a face.
+
+    Args:
+        landmarks: (68, 2), x and y in pixels; may lie over the border.
+        width: Width of the photo in pixels, at least 1.
+        height: Height of the photo in pixels, at least 1.
+        scale: Side of the window over the longer side of the landmarks' tight box.
+
+    Returns:
+        A window of at least one pixel that lies wholly within the photo.
+
+    Raises:
+        ValueError: A landmark is not finite.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    if not np.isfinite(points).all():
+        raise ValueError("landmarks must be finite")
+    (x_min, y_min), (x_max, y_max) = points.min(axis=0), points.max(axis=0)
+    size = round_half_up(scale * max(x_max - x_min, y_max - y_min))
+    size = min(max(size, 1), width, height)
+    return CropWindow(
+        left=_start((x_min + x_max) / 2, size, width),
+        top=_start((y_min + y_max) / 2, size, height),
+        size=size,
+    )
+
+
+def _start(centre: float, size: int, limit: int) -> int:
+    # The lower border is clamped before rounding, the upper one after it: the seed's order.
+    start = round_half_up(max(0.0, centre - size / 2))
+    return min(start, limit - size)
+
+
+def crop_image(image: np.ndarray, window: CropWindow, size: int = CROP_SIZE) -> np.ndarray:
+    """Cuts a window out of a photo and resizes it bilinearly (no antialiasing, as the seed does).
+
+    Args:
+        image: (H, W, 3) uint8.
+        window: A window that lies within the photo.
+        size: Side of the result in pixels.
+
+    Returns:
+        (size, size, 3) uint8, its own memory.
+    """
+    return _resize(_cut(image, window), size, cv2.INTER_LINEAR)
+
+
+def hull_mask(
+    landmarks: np.ndarray, window: CropWindow, width: int, height: int, size: int = CROP_SIZE
+) -> np.ndarray:
+    """Draws the convex hull of the landmarks as it lies in the crop.
+
+    The hull is filled without antialiasing on a canvas of the photo's size, then cut and resized by
+    nearest neighbour like the crop.
+
+    Args:
+        landmarks: (68, 2), x and y in pixels of the photo; rounded half up to whole pixels.
+        window: The crop window.
+        width: Width of the photo in pixels.
+        height: Height of the photo in pixels.
+        size: Side of the result in pixels.
+
+    Returns:
+        (size, size) uint8, 255 inside the hull, 0 outside.
+    """
+    points = np.floor(np.asarray(landmarks, dtype=np.float64) + 0.5).astype(np.int32)
+    # The canvas costs little even for a huge photo: memory that is not drawn on is never touched.
+    canvas = np.zeros((height, width), dtype=np.uint8)
+    cv2.fillPoly(canvas, [cv2.convexHull(points)], 255)
+    return _resize(_cut(canvas, window), size, cv2.INTER_NEAREST)
+
+
+def _cut(image: np.ndarray, window: CropWindow) -> np.ndarray:
+    return image[window.top : window.top + window.size, window.left : window.left + window.size]
+
+
+def _resize(image: np.ndarray, size: int, interpolation: int) -> np.ndarray:
+    return cv2.resize(image, (size, size), interpolation=interpolation)

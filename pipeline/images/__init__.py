@@ -1,0 +1,1 @@
+"""Photos in: where they are, their bytes, their upright pixels."""

@@ -1,0 +1,220 @@
+"""Bytes of an image file to upright RGB, whatever the file holds: the input is not to be trusted.
+
+Every failure is an `ImageError` with a stable code:
+
+    empty_file          no bytes
+    unsupported_format  not JPEG, PNG, WebP, TIFF, BMP or GIF, or a kind of them without 8 or 16 bit colour
+    too_many_pixels     more than the limit by its header, found before anything is decoded
+    too_small           a side shorter than the limit
+    truncated           the file ends before the image does
+    decode_failed       the content is damaged
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from pydantic import Field
+
+from pipeline.config import Section
+from pipeline.errors import DecodeError, ImageError, SizeError
+from pipeline.images.sniff import describe_content, is_complete, sniff_format
+
+MAX_JPEG_SCANS = 500
+"""A JPEG, progressive or not, may go over the whole image again in every one of its scans: a small file of
+thousands of scans would take minutes. Encoders write about ten."""
+
+STRIP_PIXELS = 1 << 22
+"""Images are converted to RGB by strips of about this many pixels, so that no second whole copy is made."""
+
+ORIENTATION = 0x0112
+"""EXIF tag of the orientation."""
+
+# The classes, not Image.open: that one tries other formats and has a pixel limit of its own, one for the
+# whole process.
+OPENERS: dict[str, type[ImageFile.ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+}
+
+# EXIF orientation -> what turns the stored pixels upright.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+
+# Pillow reports some damaged TIFF files through logging; without a handler that would reach stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _silence_libtiff() -> None:
+    # libtiff writes on stderr what is wrong with a file; Pillow raises an error for it all the same.
+    library = ctypes.CDLL(Image.core.__file__)  # looks into the libraries that Pillow is linked with, too
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if set_handler := getattr(library, name, None):
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+
+
+_silence_libtiff()
+
+
+class DecodeConfig(Section):
+    """Limits of the images that are decoded.
+
+    Attributes:
+        max_pixels: Width times height above which a photo is refused by its header. Decoding takes up to
+            about 8 bytes per pixel for a moment: 0.8 GB at the default of 100 megapixels. TIFF, GIF and
+            WebP files have another limit of 179 megapixels within Pillow.
+        min_side: Shorter side in pixels below which a photo is refused: it cannot show a face.
+    """
+
+    max_pixels: int = Field(default=100_000_000, ge=1, le=2_000_000_000)
+    min_side: int = Field(default=16, ge=1)
+
+
+def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
+    """Decodes an image file.
+
+    The type is told by the content. Of animations the first frame is taken, and of 16 bits per channel
+    the upper 8. Transparent parts are laid over white, CMYK is converted without its colour profile, and
+    the EXIF orientation is applied.
+
+    Args:
+        data: Content of the file.
+        config: Limits.
+
+    Returns:
+        (H, W, 3) uint8 RGB, upright, contiguous, its own memory.
+
+    Raises:
+        DecodeError: Codes empty_file, unsupported_format, truncated, decode_failed.
+        SizeError: Codes too_many_pixels, too_small.
+    """
+    if not data:
+        raise DecodeError("The file is empty.", "empty_file")
+    name = sniff_format(data)
+    if name is None:
+        raise DecodeError(f"Not an image that can be read: {describe_content(data)}.", "unsupported_format")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged metadata, mostly
+            with OPENERS[name](io.BytesIO(data)) as image:
+                _check_size(image.size, config)
+                if name == "jpeg":
+                    _check_scans(data)
+                pixels = _to_rgb(image)
+                orientation = _orientation(image)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise SizeError(f"{name.upper()} image refused: {error}", "too_many_pixels") from error
+    except MemoryError as error:
+        raise DecodeError(f"The {name.upper()} image does not fit into memory.") from error
+    except Exception as error:
+        # Damaged files make the decoders raise nearly everything: OSError, SyntaxError, ValueError,
+        # struct.error, KeyError, OverflowError, ...
+        if not is_complete(data, name) or "runcated" in str(error) or isinstance(error, EOFError):
+            message = f"The {name.upper()} file ends early, after {len(data):,} bytes."
+            raise DecodeError(message, "truncated") from error
+        raise DecodeError(f"The {name.upper()} file is damaged: {str(error) or repr(error)}.") from error
+    return np.ascontiguousarray(UPRIGHT[orientation](pixels)) if orientation in UPRIGHT else pixels
+
+
+def _check_size(size: tuple[int, int], config: DecodeConfig) -> None:
+    width, height = size
+    if width * height > config.max_pixels:
+        raise SizeError(
+            f"{width} x {height} = {width * height / 1e6:,.1f} megapixels are more than the limit of "
+            f"{config.max_pixels / 1e6:,.1f} (decode.max_pixels)."
+        )
+    if min(width, height) < config.min_side:
+        raise SizeError(
+            f"{width} x {height} pixels: a side is shorter than {config.min_side} (decode.min_side).",
+            "too_small",
+        )
+
+
+def _check_scans(data: bytes) -> None:
+    # Counting bytes is quick, and nearly always enough: compressed pixels hold no such pair.
+    if data.count(b"\xff\xda") > MAX_JPEG_SCANS and _count_scans(data) > MAX_JPEG_SCANS:
+        raise DecodeError(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
+
+
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte, a restart marker nor filling
+
+
+def _count_scans(data: bytes) -> int:
+    scans, position = 0, 2
+    while (found := _MARKER.search(data, position)) is not None:
+        marker = data[found.end() - 1]
+        if marker == 0xD9:  # the end: what follows are other images or a camera's own data
+            break
+        scans += marker == 0xDA
+        position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+    return scans
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        # TIFF: turned by Pillow at load, which removes the tag.
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged metadata is no reason to lose a photo
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    image.load()
+    width, height = image.size
+    rows = max(1, STRIP_PIXELS // width)
+    if rows >= height:
+        return np.array(_strip_to_rgb(image))
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _strip_to_rgb(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _strip_to_rgb(strip: Image.Image) -> np.ndarray:
+    if strip.mode.startswith("I;16"):
+        grey = (np.asarray(strip) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if strip.mode in ("I", "F"):
+        raise DecodeError("Images of 32 bits per channel are not read.", "unsupported_format")
+    if strip.has_transparency_data:
+        return _over_white(np.asarray(strip.convert("RGBA")))
+    return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+
+
+def _over_white(rgba: np.ndarray) -> np.ndarray:
+    alpha = rgba[..., 3:]
+    if alpha.min() == 255:
+        return rgba[..., :3]
+    covered = rgba[..., :3].astype(np.uint16) * alpha
+    return ((covered + 255 * (255 - alpha.astype(np.uint16)) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""Bytes of photos from local and remote storage; every failure is a `ReadError` with a stable code.
+
+not_found       no such file
+access_denied   no permission or no credentials
+timeout         no answer in time, also not after retries
+file_too_large  more bytes than the limit
+read_failed     anything else
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import tenacity
+from fsspec.asyn import sync
+from pydantic import Field
+
+from pipeline.config import Section
+from pipeline.errors import ReadError
+from pipeline.storage import (
+    StorageConfig,
+    explain,
+    http_status,
+    is_transient,
+    local_path,
+    open_filesystem,
+    scheme,
+)
+
+
+class ReadConfig(Section):
+    """How photos are read.
+
+    Attributes:
+        storage: How object storage and web servers are reached.
+        max_bytes: Size above which a file is refused: nobody's photo, and it would fill the memory.
+    """
+
+    storage: StorageConfig = Field(default_factory=StorageConfig)
+    max_bytes: int = Field(default=256 << 20, ge=1)
+
+
+class PhotoReader:
+    """Reads many photos at a time. Threads start at the first call; one instance per process."""
+
+    def __init__(self, config: ReadConfig):
+        self._config = config
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __call__(self, uris: Sequence[str]) -> list[bytes | ReadError]:
+        """Returns, in the order of the URIs, the content of every file or the reason why there is none."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._config.storage.connections, "facet-read")
+        return list(self._pool.map(self._read, uris))
+
+    def _read(self, uri: str) -> bytes | ReadError:
+        try:
+            return read_bytes(uri, self._config)
+        except ReadError as error:
+            return error
+
+
+def read_bytes(uri: str, config: ReadConfig) -> bytes:
+    """Reads one file, retrying where that can help.
+
+    Args:
+        uri: A local path, a file:// URL or any URL that fsspec knows.
+        config: Limits, and how to reach remote storage.
+
+    Raises:
+        ReadError: Codes not_found, access_denied, timeout, file_too_large, read_failed.
+    """
+    path = local_path(uri)
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(config.storage.attempts),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+        retry=tenacity.retry_if_exception(is_transient),
+        reraise=True,
+    )
+    try:
+        if path is None:
+            data = attempts(_read_remote, uri, config)
+        else:
+            data = attempts(_read_local, path, config.max_bytes)
+    except ReadError:
+        raise
+    except Exception as error:
+        # Storage clients raise nearly everything: OSError, their own errors, ValueError, RuntimeError.
+        code, message = explain(error)
+        raise ReadError(message, code) from error
+    if len(data) > config.max_bytes:
+        raise ReadError(
+            f"The file is larger than the limit of {config.max_bytes:,} bytes (read.max_bytes).",
+            "file_too_large",
+        )
+    return data
+
+
+def _read_local(path: str, max_bytes: int) -> bytes:
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ReadError("Not a regular file.")
+        # No more than there is: memory for as much as may be read would be reserved first.
+        return file.read(min(status.st_size, max_bytes) + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # To open a pipe would wait for its other end, possibly for ever.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read_remote(uri: str, config: ReadConfig) -> bytes:
+    filesystem, path = open_filesystem(uri, config.storage, attempts=1)
+    limit = config.max_bytes + 1
+    if scheme(uri) in ("http", "https"):
+        return sync(filesystem.loop, _read_web, filesystem, path, limit)
+    try:
+        return filesystem.cat_file(path, start=0, end=limit)
+    except Exception as error:
+        if http_status(error) == 416:
+            return b""  # servers refuse any range of an empty object
+        raise
+
+
+async def _read_web(filesystem: Any, url: str, limit: int) -> bytes:
+    # fsspec asks for the size first, calls every failure of that a missing file, and reads without bound
+    # from servers that ignore ranges.
+    session = await filesystem.set_session()
+    content = bytearray()
+    async with session.get(filesystem.encode_url(url)) as response:
+        response.raise_for_status()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            content += chunk
+            if len(content) >= limit:
+                break
+    return bytes(content)

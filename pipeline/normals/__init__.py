@@ -1,0 +1,1 @@
+"""Normals of a face crop: networks, weights, inference, encoding."""

@@ -1,0 +1,120 @@
+"""From a photo in memory to the normals of its faces, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+
+from pipeline.faces.crop import CropWindow, crop_image, crop_window, hull_mask
+from pipeline.faces.detect import DetectConfig, FaceFinder
+from pipeline.faces.landmarks import Face
+from pipeline.normals.inference import NormalsEstimator
+from pipeline.weights import DEFAULT, LoadedWeights
+
+Finder = Callable[[np.ndarray], list[Face]]
+
+
+@dataclass(frozen=True)
+class FaceNormals:
+    """One face of a photo with its normals.
+
+    Attributes:
+        index: Rank among the faces of the photo.
+        box: Left, top, right, bottom of the detector's box in pixels of the photo.
+        score: The detector's confidence.
+        landmarks: (68, 2) float32, x and y in pixels of the photo.
+        window: The square of the photo that the maps below cover.
+        crop: (H, W, 3) uint8, what the network saw.
+        normals: (H, W, 3) float32, unit length, camera space: x right, y up, z to the viewer.
+        mask: (H, W) uint8, 255 where the normals are meant.
+        confidence: (H, W) float32, larger is surer, or None where the network does not learn it.
+    """
+
+    index: int
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: np.ndarray
+    window: CropWindow
+    crop: np.ndarray
+    normals: np.ndarray
+    mask: np.ndarray
+    confidence: np.ndarray | None
+
+
+@overload
+def estimate_normals(
+    images: np.ndarray,
+    weights: str | Path | LoadedWeights | NormalsEstimator = ...,
+    detect: Literal["fast", "seed", "cnn"] | DetectConfig | Finder = ...,
+) -> list[FaceNormals]: ...
+@overload
+def estimate_normals(
+    images: Sequence[np.ndarray],
+    weights: str | Path | LoadedWeights | NormalsEstimator = ...,
+    detect: Literal["fast", "seed", "cnn"] | DetectConfig | Finder = ...,
+) -> list[list[FaceNormals]]: ...
+def estimate_normals(
+    images: np.ndarray | Sequence[np.ndarray],
+    weights: str | Path | LoadedWeights | NormalsEstimator = DEFAULT,
+    detect: Literal["fast", "seed", "cnn"] | DetectConfig | Finder = "fast",
+) -> list[FaceNormals] | list[list[FaceNormals]]:
+    """Estimates the surface normals of every face in one photo or in several.
+
+    Args:
+        images: One (H, W, 3) uint8 RGB array, upright, or a list of them.
+        weights: Name or path of weights. For many calls make a `NormalsEstimator` once and pass that.
+        detect: Mode of detection or its whole configuration; or a function from a photo to its faces, such
+            as a `FaceFinder` made once for many calls.
+
+    Returns:
+        The faces of the photo; for a list of photos a list of such lists.
+
+    Raises:
+        ValueError: An image has another shape or type.
+        WeightsError: The weights cannot be loaded.
+    """
+    single = isinstance(images, np.ndarray)
+    photos = [images] if isinstance(images, np.ndarray) else list(images)
+    for photo in photos:
+        if not isinstance(photo, np.ndarray):
+            raise ValueError(f"an image must be a NumPy array, got {type(photo).__name__}")
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
+            raise ValueError(f"an image must be (H, W, 3) uint8 RGB, got {photo.shape} {photo.dtype}")
+    estimator = weights if isinstance(weights, NormalsEstimator) else NormalsEstimator(weights)
+    if isinstance(detect, str):
+        detect = DetectConfig(mode=detect)
+    find = FaceFinder(detect) if isinstance(detect, DetectConfig) else detect
+    found = [(photo, find(photo)) for photo in photos]
+    results = [_estimate(photo, faces, estimator) for photo, faces in found]
+    return results[0] if single else results
+
+
+def _estimate(photo: np.ndarray, faces: list[Face], estimator: NormalsEstimator) -> list[FaceNormals]:
+    if not faces:
+        return []
+    height, width = photo.shape[:2]
+    windows = [crop_window(face.landmarks, width, height) for face in faces]
+    crops = np.stack([crop_image(photo, window) for window in windows])
+    hulls = [
+        hull_mask(face.landmarks, window, width, height) for face, window in zip(faces, windows, strict=True)
+    ]
+    answer = estimator(crops, np.stack(hulls))
+    assert answer.mask is not None
+    return [
+        FaceNormals(
+            index=face.index,
+            box=face.box,
+            score=face.score,
+            landmarks=face.landmarks,
+            window=windows[i],
+            crop=crops[i],
+            normals=answer.normals[i],
+            mask=answer.mask[i],
+            confidence=None if answer.confidence is None else answer.confidence[i],
+        )
+        for i, face in enumerate(faces)
+    ]

@@ -1,0 +1,115 @@
+"""What run.json says about a run, in the words of the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from pipeline.normals.encoding import Convention
+from pipeline.storage import shown_uri
+
+STAGE_NAMES = {
+    "read": "Read",
+    "crop": "Decode, detect, crop",
+    "normals": "Normals",
+    "write": "Encode and write",
+}
+
+AXES = {
+    "opengl": "x to the right, y up, z to the viewer",
+    "opencv": "x to the right, y down, z away from the viewer",
+    "directx": "x to the right, y down, z to the viewer",
+}
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Time of one stage, as text."""
+
+    name: str
+    time: str
+    per_photo: str
+    share: float
+    """Of the longest stage, 0..1."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the page says about a run beside its photos and faces."""
+
+    sentence: str
+    rate: str
+    time_sentence: str
+    convention: Convention
+    axes: str
+    config: str
+    stages: list[StageTime]
+    facts: list[tuple[str, str]]
+
+
+def run_facts(run: dict[str, Any]) -> RunFacts:
+    """Returns the facts of a run.
+
+    Args:
+        run: Content of run.json.
+    """
+    config, counts, weights = run["config"], run["counts"], run["weights"]
+    convention = config["output"]["convention"]
+    seconds, images = run["seconds"], counts["images"]
+    source, target = shown_uri(run["input"]), shown_uri(run["output"])
+    facts = [
+        ("Input", source),
+        ("Output", target),
+        ("State", run["status"]),
+        ("Started", run["started"]),
+        ("Engine", run["engine"]),
+        ("Weights", f"{weights['name']} ({weights['architecture']}), sha256 {weights['sha256']}"),
+        *(("Left out", note) for note in run["notes"]),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
+    ]
+    return RunFacts(
+        sentence=f"{source} to {target}: {duration(seconds)} with the weights “{weights['name']}”.",
+        rate=rate(images / seconds) if seconds and images else "",
+        time_sentence=f"{duration(seconds)} from start to end; work adds up over all processes.",
+        convention=convention,
+        axes=AXES[convention],
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        stages=_stages(counts["stage_seconds"], images),
+        facts=facts,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as people write it: 0.4 s, 31 s, 4 min 12 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def rate(per_second: float) -> str:
+    """Returns a rate with two digits or more: 0.032, 2.5, 31, 1,240."""
+    if per_second >= 10:
+        return f"{per_second:,.0f}"
+    return f"{per_second:.2g}"
+
+
+def _stages(seconds: dict[str, float], images: int) -> list[StageTime]:
+    longest = max(seconds.values(), default=0)
+    if not longest or not images:
+        return []
+    return [
+        StageTime(
+            name=STAGE_NAMES.get(stage, stage),
+            time=duration(spent),
+            per_photo=f"{1000 * spent / images:.1f} ms",
+            share=spent / longest,
+        )
+        for stage, spent in seconds.items()
+    ]

@@ -1,0 +1,82 @@
+"""Puts the page together: one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.report.facts import RunFacts
+from pipeline.report.sheet import Card, Photo
+from pipeline.report.tally import Tally
+from pipeline.storage import shown_uri
+
+_HERE = Path(__file__).parent
+MOST_TEXT = 600
+"""Longest message or URI that the page shows, in characters."""
+
+
+def render_page(
+    run: RunFacts, tally: Tally, cards: list[Card], faceless: list[Photo], alerts: list[str]
+) -> str:
+    """Returns the HTML.
+
+    Every text from outside is escaped by the template engine. As a second lock the page's security
+    policy lets a browser run only the one script and the one style sheet that carry the right digest,
+    and load nothing but data URIs.
+
+    Args:
+        run: What run.json says.
+        tally: What the records add up to.
+        cards: Faces to show.
+        faceless: Photos without a face to show.
+        alerts: Sentences about what the reader should know before the rest.
+    """
+    style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
+    problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            headline=f"{_counted(tally.faces, 'face')} in {_counted(tally.photos, 'photo')}",
+            run=run,
+            tally=tally,
+            cards=cards,
+            shown=len(cards),
+            faceless=faceless,
+            problems=problems,
+            alerts=alerts,
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_digest(style),
+            script_hash=_digest(script),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["uri"] = shown_uri
+    environment.filters["shortened"] = _shortened
+    return environment
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

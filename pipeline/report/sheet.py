@@ -1,0 +1,181 @@
+"""The faces of the contact sheet: rows of the records made into small images, paths and numbers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import ImageError
+from pipeline.normals.encoding import SIGNS, Convention, decode_normals, decode_png, encode_normals
+from pipeline.report.light import fit_light
+from pipeline.storage import shown_uri
+
+ReadBytes = Callable[[list[str]], list[bytes | ImageError]]
+"""URIs -> content of the files, or why it cannot be had."""
+
+DecodePhoto = Callable[[bytes], np.ndarray]
+"""Content of a file -> (H, W, 3) uint8 upright RGB; raises ImageError."""
+
+PHOTOS_AT_ONCE = 8
+
+_OPEN, _CLOSED = False, True
+_LINES = [
+    (range(0, 17), _OPEN),  # jaw
+    (range(17, 22), _OPEN),  # brows
+    (range(22, 27), _OPEN),
+    (range(27, 31), _OPEN),  # nose
+    (range(31, 36), _OPEN),
+    (range(36, 42), _CLOSED),  # eyes
+    (range(42, 48), _CLOSED),
+    (range(48, 60), _CLOSED),  # lips
+    (range(60, 68), _CLOSED),
+]
+"""How the 68 landmarks are joined to be drawn."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo as the page shows it."""
+
+    uri: str
+    name: str
+    width: int
+    height: int
+    thumbnail: str
+    """A data URI, or "" where the photo cannot be read any more."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One face as the page shows it; geometry in pixels of the upright photo."""
+
+    photo: Photo
+    index: int
+    faces_in_photo: int
+    score: float | None
+    box: tuple[float, float, float, float]
+    """x, y, width, height, as SVG counts: the edge of the first pixel is 0."""
+    other_boxes: list[tuple[float, float, float, float]]
+    window: tuple[int, int, int]
+    """left, top, size."""
+    lines: str
+    """SVG path through the landmarks."""
+    dots: str
+    """SVG path of a zero-length stroke at each landmark."""
+    crop: str
+    """Data URI of the crop, JPEG."""
+    normals: str
+    """Data URI of the normals in the run's own convention, lossless WebP, transparent off the mask."""
+    signs: str
+    """Signs of x, y, z in `normals` relative to x right, y up, z to the viewer, as "1 1 1"."""
+    light: str
+    """Coefficients of `pipeline.report.light.harmonics`, the shading of the crop."""
+
+
+def thumbnails_of(
+    rows: list[dict[str, Any]], read: ReadBytes, decode: DecodePhoto, size: int
+) -> Iterator[str]:
+    """Yields a JPEG data URI for each row, "" where the photo is gone, changed or unreadable by now.
+
+    Args:
+        rows: Rows of the records.
+        read: Fetches some photos at once.
+        decode: Makes a photo of bytes; raises ImageError.
+        size: Longer side of the thumbnails in pixels.
+    """
+    for start in range(0, len(rows), PHOTOS_AT_ONCE):
+        some = rows[start : start + PHOTOS_AT_ONCE]
+        for row, data in zip(some, read([row["uri"] for row in some]), strict=True):
+            if isinstance(data, Exception) or hashlib.sha256(data).hexdigest() != row["sha256"]:
+                yield ""
+                continue
+            try:
+                image = Image.fromarray(decode(data))
+            except ImageError:
+                yield ""
+                continue
+            image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=3)
+            yield _data_uri(image, "JPEG", quality=82)
+
+
+def photo_of(row: dict[str, Any], thumbnail: str) -> Photo:
+    """Returns a photo as the page shows it."""
+    return Photo(row["uri"], short_name(row["uri"]), row["width"] or 0, row["height"] or 0, thumbnail)
+
+
+def card_of(row: dict[str, Any], position: int, photo: Photo, convention: Convention) -> Card:
+    """Returns one face of a row of the records.
+
+    Args:
+        row: A row with all its columns.
+        position: Position in the row's list of faces.
+        photo: What `photo_of` made of the row.
+        convention: Axes of the row's normals.
+    """
+    face = row["faces"][position]
+    points = np.asarray(face["landmarks"], np.float64).reshape(-1, 2) + 0.5
+    crop = _eight_bits(decode_png(face["crop_png"]))
+    normals = decode_normals(decode_png(face["normal_png"]), convention)
+    mask = np.full(normals.shape[:2], 255, np.uint8)
+    if face["mask_png"]:
+        mask = np.where(decode_png(face["mask_png"]) > 0, 255, 0).astype(np.uint8)
+    window = face["crop_window"]
+    score = face["score"]
+    return Card(
+        photo=photo,
+        index=face["index"],
+        faces_in_photo=len(row["faces"]),
+        score=None if score is None or math.isnan(score) else score,
+        box=_svg_box(face["box"]),
+        other_boxes=[_svg_box(other["box"]) for other in row["faces"] if other is not face],
+        window=(window["left"], window["top"], window["size"]),
+        lines=landmark_lines(points),
+        dots="".join(f"M{x:.1f} {y:.1f}h0" for x, y in points),
+        crop=_data_uri(Image.fromarray(crop), "JPEG", quality=88, subsampling=0),
+        normals=_data_uri(
+            Image.fromarray(np.dstack([encode_normals(normals, 8, convention), mask]), "RGBA"),
+            "WEBP",
+            lossless=True,
+            method=4,
+        ),
+        signs=" ".join(str(sign) for sign in SIGNS[convention]),
+        light=" ".join(f"{value:.4f}" for value in fit_light(crop, normals, mask)),
+    )
+
+
+def landmark_lines(points: np.ndarray) -> str:
+    """Returns the SVG path that draws 68 landmarks, (68, 2), as a face."""
+    parts = []
+    for indices, closed in _LINES:
+        line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points[list(indices)])
+        parts.append(f"M{line}{'Z' if closed else ''}")
+    return "".join(parts)
+
+
+def short_name(uri: str) -> str:
+    """Returns the last part of a URI, as `shown_uri` shows it."""
+    return shown_uri(uri).rstrip("/").rsplit("/", 1)[-1] or uri
+
+
+def _svg_box(box: list[float]) -> tuple[float, float, float, float]:
+    # A record's box is inclusive at both ends and counts pixel centres; SVG counts pixel edges.
+    left, top, right, bottom = box
+    return left, top, right - left + 1, bottom - top + 1
+
+
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+
+
+def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

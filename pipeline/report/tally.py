@@ -1,0 +1,204 @@
+"""One streaming pass over the records of a run: counts, examples of problems, and the faces to show.
+
+Only the columns that this needs are read, never an image, so that a run of ten million photos takes as
+little memory as a run of ten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import OutputError
+from pipeline.run.records import FAILED, NO_FACE
+from pipeline.run.store import Store
+
+COLUMNS = ["id", "uri", "status", "error_code", "error_message", "faces.list.element.index"]
+ROWS_AT_ONCE = 16_384
+READ_ERRORS = (OSError, OutputError, pa.ArrowException)
+FACES_OF_ONE_PHOTO = 4
+"""As many faces of one photo come first; its others are shown only when there is room left."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a row of the records is: shard in reading order, row group, row within the group."""
+
+    shard: int
+    row_group: int
+    row: int
+
+
+@dataclass
+class Problem:
+    """All photos that failed with one error code."""
+
+    code: str
+    count: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)  # (uri, message)
+
+
+@dataclass
+class Tally:
+    """What the records of a run add up to."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    faces: int = 0
+    problems: dict[str, Problem] = field(default_factory=dict)
+    shown: dict[Place, list[int]] = field(default_factory=dict)
+    """Row -> positions in its list of faces; in reading order."""
+    faceless: list[Place] = field(default_factory=list)
+    """Some photos without a face, in reading order."""
+    unreadable: list[str] = field(default_factory=list)
+    """Shards that could not be read, as "name: reason"."""
+
+    @property
+    def photos(self) -> int:
+        """Number of rows: one per input photo."""
+        return self.statuses.total()
+
+
+def tally_records(store: Store, shards: list[str], faces: int, examples: int, faceless: int) -> Tally:
+    """Counts the rows of all shards and chooses what the page shows.
+
+    The choice is a uniform sample by a hash of the photo's id: the same records give the same page,
+    whatever their order.
+
+    Args:
+        store: The run's folder.
+        shards: Names in it of the records' Parquet files, in reading order.
+        faces: Most faces to show.
+        examples: Most examples to keep for each error code.
+        faceless: Most photos without a face to show.
+    """
+    tally = Tally()
+    face_sample, faceless_sample = _Sample(faces), _Sample(faceless)
+    for number, shard in enumerate(shards):
+        try:
+            for place, batch in _light_batches(store, shard, number):
+                tally.statuses.update(_value_counts(batch["status"]))
+                tally.faces += pc.sum(pc.list_value_length(batch["faces"])).as_py() or 0
+                _add_problems(tally.problems, batch.filter(pc.equal(batch["status"], FAILED)), examples)
+                _offer_faces(face_sample, place, batch)
+                _offer_faceless(faceless_sample, place, batch)
+        except READ_ERRORS as error:
+            tally.unreadable.append(f"{shard.rsplit('/', 1)[-1]}: {error}")
+    for place, position in sorted(face_sample.items()):
+        tally.shown.setdefault(place, []).append(position)
+    tally.faceless = sorted(place for place, _ in faceless_sample.items())
+    return tally
+
+
+def _light_batches(store: Store, shard: str, number: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    """Yields batches of a shard without its images, each with the place of its first row."""
+    with store.open(shard) as opened:
+        file = pq.ParquetFile(opened)
+        for row_group in range(file.num_row_groups):
+            first_row = 0
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=COLUMNS):
+                yield Place(number, row_group, first_row), batch
+                first_row += batch.num_rows
+
+
+def _add_problems(problems: dict[str, Problem], failed: pa.RecordBatch, examples: int) -> None:
+    for code, count in _value_counts(failed["error_code"]).items():
+        problem = problems.setdefault(code, Problem(code))
+        problem.count += count
+        missing = examples - len(problem.examples)
+        if missing > 0:
+            rows = failed.filter(pc.equal(failed["error_code"], code)).slice(0, missing).to_pylist()
+            problem.examples += [(row["uri"], row["error_message"] or "") for row in rows]
+
+
+def _offer_faces(sample: _Sample, first: Place, batch: pa.RecordBatch) -> None:
+    ids = batch["id"].to_numpy()
+    counts = pc.fill_null(pc.list_value_length(batch["faces"]), 0).to_numpy()
+    rows = np.repeat(np.arange(len(ids)), counts)
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    later = (positions >= FACES_OF_ONE_PHOTO).astype(np.float64)
+    sample.offer(later + _uniform(ids[rows], positions), first, rows, positions)
+
+
+def _offer_faceless(sample: _Sample, first: Place, batch: pa.RecordBatch) -> None:
+    rows = np.flatnonzero(pc.equal(batch["status"], NO_FACE).to_numpy(zero_copy_only=False))
+    sample.offer(_uniform(batch["id"].to_numpy()[rows], rows * 0), first, rows, rows * 0)
+
+
+def _value_counts(column: pa.Array) -> dict[str, int]:
+    counted = pc.value_counts(column.drop_null())
+    return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
+
+
+def _uniform(ids: np.ndarray, salts: np.ndarray) -> np.ndarray:
+    """Returns float64 in [0, 1) that depend on each (id, salt) alone (the SplitMix64 generator's mixer)."""
+    bits = ids.astype(np.uint64) * np.uint64(64) + salts.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+class _Sample:
+    """Keeps the entries with the smallest keys of all that were offered."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.keys = np.empty(0)
+        self.entries = np.empty((0, 4), np.int64)  # shard, row group, row, position
+
+    def offer(self, keys: np.ndarray, first: Place, rows: np.ndarray, positions: np.ndarray) -> None:
+        offered = np.broadcast_arrays(first.shard, first.row_group, first.row + rows, positions)
+        self.keys = np.concatenate([self.keys, keys])
+        self.entries = np.concatenate([self.entries, np.stack(offered, axis=1).astype(np.int64)])
+        kept = np.argsort(self.keys, kind="stable")[: self.size]
+        self.keys, self.entries = self.keys[kept], self.entries[kept]
+
+    def items(self) -> list[tuple[Place, int]]:
+        return [(Place(shard, group, row), position) for shard, group, row, position in self.entries.tolist()]
+
+
+def read_rows(
+    store: Store, shards: list[str], places: Iterable[Place], rows_at_once: int = 32
+) -> dict[Place, dict[str, Any]]:
+    """Reads whole rows, images included, row group by row group.
+
+    Args:
+        store: The run's folder.
+        shards: The names that `tally_records` was given.
+        places: Which rows.
+        rows_at_once: How many rows are held in memory at a time.
+
+    Returns:
+        The rows in reading order, without those that cannot be read.
+    """
+    groups: dict[tuple[int, int], set[int]] = {}
+    for place in places:
+        groups.setdefault((place.shard, place.row_group), set()).add(place.row)
+    found: dict[Place, dict[str, Any]] = {}
+    for (shard, row_group), rows in sorted(groups.items()):
+        try:
+            with store.open(shards[shard]) as file:
+                for row, values in _rows_of_group(pq.ParquetFile(file), row_group, rows, rows_at_once):
+                    found[Place(shard, row_group, row)] = values
+        except READ_ERRORS:
+            continue
+    return found
+
+
+def _rows_of_group(
+    file: pq.ParquetFile, row_group: int, rows: set[int], rows_at_once: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    first_row = 0
+    for batch in file.iter_batches(rows_at_once, row_groups=[row_group]):
+        for row in range(first_row, first_row + batch.num_rows):
+            if row in rows:
+                yield row, batch.slice(row - first_row, 1).to_pylist()[0]
+        first_row += batch.num_rows
+        if first_row > max(rows):
+            return

@@ -1,0 +1,77 @@
+"""Writes report/index.html of a run, from what is in its folder."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import Field
+
+from pipeline.config import Section
+from pipeline.errors import ImageError
+from pipeline.report.facts import run_facts
+from pipeline.report.page import render_page
+from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
+from pipeline.report.tally import read_rows, tally_records
+from pipeline.run.shards import committed_shards
+from pipeline.run.store import Store
+
+PAGE = "report/index.html"
+
+
+class ReportConfig(Section):
+    """What the page shows; with the default it takes about 150 kB per face.
+
+    Attributes:
+        faces: Most faces on the contact sheet.
+        faceless: Most photos without a face to show.
+        examples: Most examples of each error code.
+        thumbnail_size: Longer side of the photos' thumbnails in pixels.
+    """
+
+    faces: int = Field(default=48, ge=0, le=1000)
+    faceless: int = Field(default=12, ge=0, le=1000)
+    examples: int = Field(default=5, ge=0, le=100)
+    thumbnail_size: int = Field(default=480, ge=32, le=4096)
+
+
+def write_report(
+    store: Store, read: ReadBytes, decode: DecodePhoto, config: ReportConfig | None = None
+) -> str:
+    """Writes the page of a run that is complete or was stopped; what is committed counts.
+
+    Args:
+        store: The run's folder; holds run.json and committed shards.
+        read: Fetches photos for their thumbnails.
+        decode: Makes a photo of bytes.
+        config: What to show.
+
+    Returns:
+        Path of the page, as the store's file system takes it.
+
+    Raises:
+        OutputError: The folder cannot be read or written.
+    """
+    config = config or ReportConfig()
+    run = run_facts(json.loads(store.read("run.json")))
+    shards = [f"records/shard-{shard:05d}.parquet" for shard in sorted(committed_shards(store))]
+    tally = tally_records(store, shards, config.faces, config.examples, config.faceless)
+    rows = read_rows(store, shards, [*tally.shown, *tally.faceless])
+    thumbnails = thumbnails_of(list(rows.values()), read, decode, config.thumbnail_size)
+    photos = {
+        place: photo_of(row, thumbnail)
+        for (place, row), thumbnail in zip(rows.items(), thumbnails, strict=True)
+    }
+    cards: list[Card] = []
+    lost = 0
+    for place, positions in tally.shown.items():
+        for position in positions:
+            try:
+                cards.append(card_of(rows[place], position, photos[place], run.convention))
+            except (KeyError, ImageError):
+                lost += 1
+    alerts = [f"The records {reason}" for reason in tally.unreadable]
+    if lost:
+        alerts.append(f"Faces whose images could not be read back from the records: {lost}.")
+    faceless = [photos[place] for place in tally.faceless if place in photos]
+    store.write(PAGE, render_page(run, tally, cards, faceless, alerts).encode("utf-8"))
+    return store.path(PAGE)

@@ -1,0 +1,1 @@
+"""The main job: a whole bucket of photos to records of normals."""

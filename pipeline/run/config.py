@@ -1,0 +1,95 @@
+"""Configuration of the main job: of its subjects, and of how a run is cut, carried out and written."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config import Section
+from pipeline.faces.detect import DetectConfig
+from pipeline.images.decode import DecodeConfig
+from pipeline.images.read import ReadConfig
+from pipeline.normals.encoding import Convention
+
+
+class NormalsConfig(Section):
+    """The network; see `pipeline.normals.inference.NormalsEstimator`.
+
+    Attributes:
+        weights: Name of registered weights, or path of a safetensors file.
+        device: auto (CUDA where there is one), cpu, cuda or cuda:N.
+        batch_size: Faces at a time; None: what suits the device.
+        mirror: Average with the answer for the mirrored crop: a little better at twice the time.
+        precision: auto (bf16 where the device computes it natively), bf16 or fp32.
+    """
+
+    weights: str = "compact"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    batch_size: int | None = Field(default=None, ge=1)
+    mirror: bool = False
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+class PlanConfig(Section):
+    """How the list of photos is cut into work.
+
+    Attributes:
+        shard_size: Photos per shard: what a file of records holds, and what is redone after a crash.
+            Small inputs are cut finer, so that all workers have work.
+        chunk_size: Photos that go through the stages together; bounds memory.
+    """
+
+    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    chunk_size: int = Field(default=32, ge=1, le=1024)
+
+
+class OutputConfig(Section):
+    """What is written.
+
+    Attributes:
+        bits: Depth of the normals' PNGs.
+        convention: Axes of the normals' PNGs.
+        png: Also write every crop, normal map and mask as a PNG file: loose ones, or one tar per shard.
+        report: Write report/index.html at the end.
+    """
+
+    bits: Literal[8, 16] = 8
+    convention: Convention = "opengl"
+    png: Literal["none", "folder", "tar"] = "none"
+    report: bool = True
+
+
+class EngineConfig(Section):
+    """What carries the run out. Nothing here changes the records.
+
+    Attributes:
+        name: local is this machine without Ray; ray a cluster, started here when there is none; auto
+            takes ray when a cluster is given or there are more than `local_up_to` photos.
+        local_up_to: See `name`.
+        cpus: CPUs of this machine to use, None for all; a cluster has its own number.
+        address: Address of a Ray cluster; None takes RAY_ADDRESS, or starts Ray on this machine.
+        crop_workers: Processes that decode, detect and crop; None: worked out from the cluster.
+        normals_workers: Processes that run the network; None: worked out from the cluster.
+        gpus_per_worker: Share of a GPU that each of those takes, where there are GPUs.
+    """
+
+    name: Literal["auto", "local", "ray"] = "auto"
+    local_up_to: int = Field(default=200, ge=0)
+    cpus: int | None = Field(default=None, ge=1)
+    address: str | None = None
+    crop_workers: int | None = Field(default=None, ge=1)
+    normals_workers: int | None = Field(default=None, ge=1)
+    gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
+
+
+class RunConfig(Section):
+    """Configuration of `facet normals`; configs/normals.yaml holds it with the defaults."""
+
+    read: ReadConfig = Field(default_factory=ReadConfig)
+    decode: DecodeConfig = Field(default_factory=DecodeConfig)
+    detect: DetectConfig = Field(default_factory=DetectConfig)
+    normals: NormalsConfig = Field(default_factory=NormalsConfig)
+    plan: PlanConfig = Field(default_factory=PlanConfig)
+    output: OutputConfig = Field(default_factory=OutputConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)

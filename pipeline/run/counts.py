@@ -1,0 +1,79 @@
+"""What a part of a run adds up to: mergeable counts, written into markers and run.json."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+EXAMPLES = 3
+"""Photos named per error code."""
+
+STAGES = ("read", "crop", "normals", "write")
+
+
+@dataclass
+class Counts:
+    """Counts over any number of photos; two of them add up.
+
+    Attributes:
+        images: Photos, whatever became of them.
+        faces: Faces found.
+        bytes_read: Size of the photos' files.
+        statuses: Photos by status.
+        error_codes: Photos that failed, by error code.
+        examples: Error code -> up to `EXAMPLES` pairs of URI and message.
+        seconds: Stage -> time that workers spent on it, added up over all workers.
+    """
+
+    images: int = 0
+    faces: int = 0
+    bytes_read: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    error_codes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failures(self) -> int:
+        """Photos that failed."""
+        return sum(self.error_codes.values())
+
+    def __iadd__(self, other: Counts) -> Counts:
+        self.images += other.images
+        self.faces += other.faces
+        self.bytes_read += other.bytes_read
+        self.statuses.update(other.statuses)
+        self.error_codes.update(other.error_codes)
+        self.seconds.update(other.seconds)
+        for code, examples in other.examples.items():
+            known = self.examples.setdefault(code, [])
+            known.extend(examples[: EXAMPLES - len(known)])
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for JSON, most frequent first."""
+        return {
+            "images": self.images,
+            "faces": self.faces,
+            "bytes_read": self.bytes_read,
+            "status": dict(self.statuses.most_common()),
+            "error_code": dict(self.error_codes.most_common()),
+            "examples": self.examples,
+            "stage_seconds": {stage: round(self.seconds[stage], 3) for stage in STAGES},
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Counts:
+        """Returns what `to_json` was given."""
+        return cls(
+            images=values["images"],
+            faces=values["faces"],
+            bytes_read=values["bytes_read"],
+            statuses=Counter(values["status"]),
+            error_codes=Counter(values["error_code"]),
+            examples={
+                code: [(uri, text) for uri, text in pairs] for code, pairs in values["examples"].items()
+            },
+            seconds=Counter(values["stage_seconds"]),
+        )

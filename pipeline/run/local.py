@@ -1,0 +1,157 @@
+"""The local engine: the stages on this machine's own cores, without Ray.
+
+A handful of photos is worked on in this process, since starting others takes longer than the work. More
+photos are shared out, chunk by chunk, among single-threaded processes, one per core: dlib holds Python's
+global lock while it detects, so threads would not help.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+
+import cv2
+import torch
+
+from pipeline.errors import FacetError
+from pipeline.run.counts import Counts
+from pipeline.run.ledger import Ledger, chunk_refs
+from pipeline.run.shards import commit_shard
+from pipeline.run.stages import CropStage, NormalsStage, ReadStage, Work, WriteStage, Written
+
+IN_PROCESS_IMAGES = 48
+"""Up to so many photos no processes are started: importing torch in each takes as long as these photos."""
+
+
+def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
+    """Carries out some shards of a run.
+
+    Args:
+        work: The run.
+        shards: The shards to do.
+        on_chunk: Called with the counts of every chunk that is written.
+
+    Raises:
+        FacetError: The run cannot go on; committed shards stay valid.
+    """
+    images = sum(work.plan.shard_images(shard) for shard in shards)
+    chunks = sum(work.plan.shard_chunks(shard) for shard in shards)
+    workers = min(work.config.engine.cpus or available_cpus(), chunks)
+    if workers <= 1 or images <= IN_PROCESS_IMAGES:
+        _run_in_process(work, shards, on_chunk)
+    else:
+        _run_in_pool(work, shards, on_chunk, workers)
+
+
+def available_cpus() -> int:
+    """Returns the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Pipeline:
+    """All stages in one process, one after the other.
+
+    Args:
+        work: The run.
+    """
+
+    def __init__(self, work: Work):
+        self._read = ReadStage(work)
+        self._crop = CropStage(work.config)
+        self._normals = NormalsStage(work.config)
+        self._write = WriteStage(work)
+
+    def __call__(self, shard: int, chunk: int) -> Written:
+        """Takes one chunk through all stages."""
+        return self._write(self._normals(self._crop(self._read(shard, chunk))))
+
+
+def _run_in_process(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
+    pipeline, ledger = Pipeline(work), Ledger(work.plan)
+    for shard, chunk in chunk_refs(work.plan, shards):
+        counts = pipeline(shard, chunk).counts
+        on_chunk(counts)
+        if total := ledger.add(shard, chunk, counts):
+            _commit(work, shard, total)
+
+
+def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], None], workers: int) -> None:
+    ledger, refs = Ledger(work.plan), chunk_refs(work.plan, shards)
+    with _pool(work, workers) as pool:
+        pending: set[Future[Written | None]] = set()
+        while True:
+            # Two chunks per worker keep all busy; the rest of the list waits where it takes no memory.
+            room = 2 * workers - len(pending)
+            pending |= {pool.submit(_process, shard, chunk) for shard, chunk in islice(refs, max(room, 0))}
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for written in filter(None, (future.result() for future in done)):
+                on_chunk(written.counts)
+                if total := ledger.add(written.shard, written.chunk, written.counts):
+                    pending.add(pool.submit(_commit, work, written.shard, total))
+
+
+@contextmanager
+def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
+    # Not plain fork: this process may have threads. The fork server imports torch once for all workers.
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    if os.name == "posix":
+        context.set_forkserver_preload(["pipeline.run.stages", "pipeline.normals.inference"])
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(work,))
+    try:
+        yield pool
+    except BaseException as error:
+        # What the workers still do is of no use to anyone.
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise FacetError(
+                "A worker process died, perhaps for want of memory; what is committed is safe, and the same "
+                "command goes on from there. A smaller engine.cpus takes less memory.",
+                "worker_died",
+            ) from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_pipeline: Pipeline | None = None
+
+
+def _start_worker(work: Work) -> None:
+    global _pipeline  # noqa: PLW0603 - the process's own copy, made once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # One process per core: further threads would only wait for each other.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _pipeline = Pipeline(work)
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed cannot stop its workers, and their queue would stay open for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _process(shard: int, chunk: int) -> Written:
+    assert _pipeline is not None
+    return _pipeline(shard, chunk)
+
+
+def _commit(work: Work, shard: int, counts: Counts) -> None:
+    chunks = work.plan.shard_chunks(shard)
+    commit_shard(work.store, work.session, shard, chunks, counts, work.config.output)

@@ -1,0 +1,230 @@
+"""The Ray engine: the graph of a run over a cluster, from top to bottom.
+
+    shards -> read -> crop -> normals -> write -> driver -> commit
+
+From `read` on every row is one chunk of photos, a pickled message of `pipeline.run.stages`. The driver sees
+counts alone, and has every shard committed whose chunks are all written. All stages are pools of actors:
+Ray ends the processes of plain tasks as soon as they are idle on a full machine, and a new one takes
+seconds to import what it needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.exceptions import RayError
+
+from pipeline.errors import FacetError, PlanError
+from pipeline.run.config import EngineConfig
+from pipeline.run.counts import Counts
+from pipeline.run.ledger import Ledger
+from pipeline.run.resources import IO_CPUS, Shares, plan_resources
+from pipeline.run.shards import commit_shard
+from pipeline.run.stages import CropStage, Message, NormalsStage, ReadStage, Work, WriteStage, Written
+from pipeline.weights import load_weights
+
+QUEUE_BYTES = 32 << 20
+"""Object store memory per core for what waits between stages: a few chunks."""
+
+Row = dict[str, Any]
+
+
+def run_ray(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
+    """Carries out some shards of a run.
+
+    Args:
+        work: The run.
+        shards: The shards to do.
+        on_chunk: Called with the counts of every chunk that is written.
+
+    Raises:
+        PlanError: There is no cluster, or it cannot run what is asked.
+        FacetError: The run cannot go on; committed shards stay valid.
+    """
+    engine = work.config.engine
+    with _cluster(engine) as (cpus, gpus):
+        shares = plan_resources(cpus, gpus, engine, work.config.normals.device)
+        with _context(cpus), ThreadPoolExecutor(4, "facet-commit") as commits, _expected_errors():
+            ledger = Ledger(work.plan)
+            committers = cycle(_start_committers(work, shares))
+            committed: list[Future[None]] = []
+            for row in build_graph(work, shards, shares).iter_rows():
+                written: Written = pickle.loads(row["message"])  # noqa: S301 - made by our own workers
+                on_chunk(written.counts)
+                if total := ledger.add(written.shard, written.chunk, written.counts):
+                    committed.append(commits.submit(_commit, next(committers), written.shard, total))
+                    committed = [future for future in committed if not future.done() or future.result()]
+            for future in committed:
+                future.result()
+
+
+def build_graph(work: Work, shards: list[int], shares: Shares) -> Dataset:
+    """Returns the dataset whose rows are the written chunks of some shards."""
+    # Ray's types know no arguments of functions and no classes with constructors: hence the ignores.
+    weights = ray.put(load_weights(work.config.normals.weights))
+    return (
+        ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        .flat_map(
+            Read,  # type: ignore[arg-type]
+            fn_constructor_args=(work,),
+            compute=_pool(shares.read_actors),
+            num_cpus=IO_CPUS,
+        )
+        .map(
+            Crop,  # type: ignore[arg-type]
+            fn_constructor_args=(work,),
+            compute=_pool(shares.crop_actors),
+            num_cpus=shares.crop_cpus,
+        )
+        .map(
+            Normals,  # type: ignore[arg-type]
+            fn_constructor_args=(work, weights),
+            compute=_pool(shares.normals_actors),
+            num_cpus=shares.normals_cpus,
+            num_gpus=shares.normals_gpus or None,
+        )
+        .map(
+            Write,  # type: ignore[arg-type]
+            fn_constructor_args=(work,),
+            compute=_pool(shares.write_actors),
+            num_cpus=IO_CPUS,
+        )
+    )
+
+
+class Read:
+    """Actor that fetches photos."""
+
+    def __init__(self, work: Work):
+        self._work = work
+        self._stage = ReadStage(work)
+
+    def __call__(self, row: Row) -> Iterator[Row]:
+        """Yields the chunks of a shard as they are read."""
+        for chunk in range(self._work.plan.shard_chunks(row["shard"])):
+            yield _to_row(self._stage(row["shard"], chunk))
+
+
+class Crop:
+    """Actor that decodes, detects and crops."""
+
+    def __init__(self, work: Work):
+        self._stage = CropStage(work.config)
+
+    def __call__(self, row: Row) -> Row:
+        """Takes a chunk through the stage."""
+        return _to_row(self._stage(_from_row(row)))
+
+
+class Normals:
+    """Actor that runs the network."""
+
+    def __init__(self, work: Work, weights: ray.ObjectRef):
+        self._stage = NormalsStage(work.config, ray.get(weights))
+
+    def __call__(self, row: Row) -> Row:
+        """Takes a chunk through the stage."""
+        return _to_row(self._stage(_from_row(row)))
+
+
+class Write:
+    """Actor that encodes and writes."""
+
+    def __init__(self, work: Work):
+        self._stage = WriteStage(work)
+
+    def __call__(self, row: Row) -> Row:
+        """Takes a chunk through the stage."""
+        return _to_row(self._stage(_from_row(row)))
+
+
+class Committer:
+    """Actor that completes shards: the driver may be far from the storage."""
+
+    def __init__(self, work: Work):
+        self._work = work
+
+    def commit(self, shard: int, counts: Counts) -> None:
+        """Commits a shard whose chunks are all written."""
+        work = self._work
+        chunks = work.plan.shard_chunks(shard)
+        commit_shard(work.store, work.session, shard, chunks, counts, work.config.output)
+
+
+def _to_row(message: Message) -> Row:
+    return {"message": pickle.dumps(message, protocol=5)}
+
+
+def _from_row(row: Row) -> Any:
+    return pickle.loads(row["message"])  # noqa: S301 - made by our own workers
+
+
+def _pool(size: int) -> ActorPoolStrategy:
+    # One chunk in work and one waiting: more would only hold memory.
+    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2)
+
+
+def _start_committers(work: Work, shares: Shares) -> list[Any]:
+    actor = ray.remote(num_cpus=IO_CPUS, max_restarts=-1, max_task_retries=-1)(Committer)
+    return [actor.remote(work) for _ in range(shares.commit_actors)]
+
+
+def _commit(committer: Any, shard: int, counts: Counts) -> None:
+    ray.get(committer.commit.remote(shard, counts))
+
+
+@contextmanager
+def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
+    """Connects to the cluster, or starts one on this machine; yields its CPUs and GPUs."""
+    own = not ray.is_initialized()
+    if own:
+        address = config.address or os.environ.get("RAY_ADDRESS")
+        options = {"address": address} if address else {"num_cpus": config.cpus, "include_dashboard": False}
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
+    try:
+        resources = ray.cluster_resources()
+        yield resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+@contextmanager
+def _context(cpus: float) -> Iterator[None]:
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    # Rows are chunks: each becomes a block of its own, so that it goes on as soon as it is done.
+    context.target_max_block_size = 1
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=QUEUE_BYTES * (cpus + 4)
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with DataContext.current(context):
+        yield
+
+
+@contextmanager
+def _expected_errors() -> Iterator[None]:
+    """Turns errors of workers back into what they raised there."""
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, FacetError):
+                raise cause from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise FacetError(f"Ray failed: {str(error).splitlines()[0]}", "engine_failed") from error

@@ -1,0 +1,144 @@
+"""run.json: what a run is, how far it came, and whether a folder holds the run that is asked for."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pipeline.errors import OutputError
+from pipeline.run.config import RunConfig
+from pipeline.run.counts import Counts
+from pipeline.run.plan import Plan
+from pipeline.run.store import SCRATCH, Store
+from pipeline.storage import shown_uri
+from pipeline.weights import WeightsEntry
+
+KIND = "facet normals"
+NAME = "run.json"
+OWN_NAMES = (NAME, "plan", "records", "png", "report", "_done", SCRATCH)
+"""All that a run makes in its folder, and all that overwriting it removes."""
+
+PACKAGES = ("facet", "torch", "ray", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "pyarrow")
+
+FREE_FIELDS = (
+    "read.storage",
+    "normals.weights",
+    "normals.device",
+    "normals.batch_size",
+    "output.report",
+    "engine",
+)
+"""Fields that may differ when a run is resumed: they do not change the records. The weights are compared
+by their digest."""
+
+
+def new_state(
+    source: str, output: str, limit: int | None, config: RunConfig, weights: WeightsEntry
+) -> dict[str, Any]:
+    """Returns the content of run.json for a run that begins."""
+    return {
+        "kind": KIND,
+        "status": "running",
+        "input": shown_uri(source),
+        "limit": limit,
+        "output": shown_uri(output),
+        "started": _now(),
+        "ended": None,
+        "seconds": 0.0,
+        "engine": None,
+        "weights": {
+            "name": weights.name,
+            "architecture": weights.architecture,
+            "sha256": weights.sha256,
+            "licence": weights.licence,
+        },
+        "versions": _versions(),
+        "plan": None,
+        "notes": [],
+        "counts": Counts().to_json(),
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def read_state(store: Store) -> dict[str, Any] | None:
+    """Returns the content of a folder's run.json, None when the folder is empty or not there.
+
+    Raises:
+        OutputError: The folder holds something else.
+    """
+    names = store.names()
+    if not names:
+        return None
+    try:
+        state = json.loads(store.read(NAME))
+        if state["kind"] == KIND:
+            return state
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    raise OutputError(
+        f"{store.url} holds something else than a run ({', '.join(names[:3])}, ...): give another output "
+        "folder."
+    )
+
+
+def write_state(store: Store, state: dict[str, Any]) -> None:
+    """Writes run.json."""
+    store.write(NAME, json.dumps(state, indent=1, ensure_ascii=False).encode())
+
+
+def finished(
+    state: dict[str, Any], status: str, plan: Plan, counts: Counts, seconds: float
+) -> dict[str, Any]:
+    """Returns the state at the end of a session that took some seconds."""
+    return state | {
+        "status": status,
+        "ended": _now(),
+        "seconds": round(state["seconds"] + seconds, 3),
+        "plan": vars(plan),
+        "counts": counts.to_json(),
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns what of a run would change its records, as "field: old -> new"."""
+    before, after = dict(_identity(old)), dict(_identity(new))
+    return [
+        f"{field}: {before.get(field)} -> {after.get(field)}"
+        for field in sorted(before.keys() | after.keys())
+        if before.get(field) != after.get(field)
+    ]
+
+
+def _identity(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "input", state["input"]
+    yield "limit", state["limit"]
+    yield "weights", f"{state['weights']['name']} {state['weights']['sha256'][:12]}"
+    for field, value in _flat(state["config"]):
+        if not any(field == free or field.startswith(f"{free}.") for free in FREE_FIELDS):
+            yield field, value
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # another build of the same library, such as opencv-python
+            versions[package] = "unknown"
+    return versions
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

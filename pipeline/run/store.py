@@ -1,0 +1,222 @@
+"""The output folder of a run, local or remote, written so that a file is whole or not there at all.
+
+A local file is written beside its final place and renamed; an object appears when its upload ends. A
+process that is killed therefore leaves no cut file under a name that a reader looks at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import OutputError
+from pipeline.storage import StorageConfig, explain, local_path, open_filesystem
+
+SCRATCH = "_work"
+"""Folder for what is not finished; nobody reads it, and it is removed when a run is complete."""
+
+
+CLIENT_LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "adlfs", "azure")
+"""Packages whose errors mean that storage failed."""
+
+
+class Store:
+    """A folder on any file system that fsspec opens. Cheap to pickle: it connects where it is used.
+
+    Args:
+        url: A local path or a URL such as s3://bucket/prefix.
+        storage: How remote storage is reached.
+    """
+
+    def __init__(self, url: str, storage: StorageConfig | None = None):
+        # Absolute at once: workers may have another working directory.
+        self.url = local_path(url) or url.rstrip("/")
+        self._storage = storage or StorageConfig()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and (self.url, self._storage) == (other.url, other._storage)
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __reduce__(self):
+        return Store, (self.url, self._storage)
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        if local_path(self.url) is not None:
+            return LocalFileSystem(), self.url
+        try:
+            return open_filesystem(self.url, self._storage)
+        except (ImportError, ValueError) as error:
+            raise OutputError(f"Cannot write to {self.url}: {error}.") from error
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system."""
+        return self._place[0]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on this machine's own file system."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def path(self, name: str = "") -> str:
+        """Returns the path of a file of the folder, as `filesystem` takes it."""
+        root = self._place[1]
+        return f"{root}/{name}" if name else root
+
+    def names(self, folder: str = "") -> list[str]:
+        """Lists a folder, without its subfolders' content; empty when there is none.
+
+        Raises:
+            OutputError: The folder cannot be listed.
+        """
+        with self._explained(folder, "list"):
+            self.filesystem.invalidate_cache()
+            try:
+                found = self.filesystem.ls(self.path(folder), detail=False)
+            except FileNotFoundError:
+                return []
+            # A file, or the empty object that may stand for a folder, is listed as itself.
+            paths = {str(item).rstrip("/") for item in found} - {self.path(folder)}
+            return sorted(path.rpartition("/")[2] for path in paths)
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OutputError: It cannot be read.
+        """
+        with self._explained(name, "read"):
+            return self.filesystem.cat_file(self.path(name))
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens a file for reading at any position."""
+        with self._explained(name, "read"):
+            return self.filesystem.open(self.path(name), "rb")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a small file in one go.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with self.create(name) as file:
+            file.write(data)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[HashedFile]:
+        """Opens a new file for writing in order; it appears under its name when the block ends well.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with self._explained(name, "write"):
+            folder = Path(self.path(SCRATCH)) if self.is_local else Path(tempfile.gettempdir())
+            temporary = folder / f"facet-{uuid.uuid4().hex}"
+            try:
+                with _open_new(temporary) as raw:
+                    yield HashedFile(raw)
+                if self.is_local:
+                    final = Path(self.path(name))
+                    final.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(temporary, final)
+                else:
+                    self.filesystem.put_file(str(temporary), self.path(name))
+            finally:
+                temporary.unlink(missing_ok=True)
+                if self.is_local:
+                    with suppress(OSError):  # not empty: others are writing
+                        folder.rmdir()
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or a folder with all it holds; nothing happens when there is none."""
+        with self._explained(name, "remove"):
+            self.filesystem.invalidate_cache()
+            if self.filesystem.exists(self.path(name)):
+                self.filesystem.rm(self.path(name), recursive=True)
+
+    def free_bytes(self) -> int | None:
+        """Returns the free space of the disk that holds a local folder, None for remote ones."""
+        if not self.is_local:
+            return None
+        folder = Path(self.path())
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    @contextmanager
+    def _explained(self, name: str, verb: str) -> Iterator[None]:
+        # Remote file systems raise their client library's own errors (no credentials, no such bucket)
+        # beside OSError; what the caller itself raises within the block must pass unchanged.
+        try:
+            yield
+        except OutputError:
+            raise
+        except Exception as error:
+            if verb == "read" and isinstance(error, FileNotFoundError):
+                raise
+            if isinstance(error, OSError):
+                reason = f"{error.strerror or error}."
+            elif type(error).__module__.partition(".")[0] in CLIENT_LIBRARIES:
+                reason = explain(error)[1]
+            else:
+                raise
+            raise OutputError(f"Cannot {verb} {self.path(name)}: {reason}") from error
+
+
+def _open_new(path: Path) -> BinaryIO:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return path.open("xb")
+        except FileNotFoundError:
+            continue  # another writer was the last to leave the folder, and has just removed it
+
+
+class HashedFile:
+    """A file opened for writing that knows the size and the SHA-256 of what went through it."""
+
+    def __init__(self, raw: BinaryIO):
+        self._raw = raw
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of everything written so far."""
+        return self._digest.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        """False: whoever opened the file closes it."""
+        return False
+
+    def write(self, data: Any) -> int:
+        """Appends bytes."""
+        written = self._raw.write(data)
+        self._digest.update(data)
+        self.size += written
+        return written
+
+    def tell(self) -> int:
+        """Returns the number of bytes written so far."""
+        return self.size
+
+    def flush(self) -> None:
+        """Does nothing: the file is flushed when it is closed."""
+
+    def close(self) -> None:
+        """Does nothing, so that a writer library does not end the file before the block does."""

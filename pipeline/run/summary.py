@@ -1,0 +1,54 @@
+"""What the user reads at the end of a run."""
+
+from __future__ import annotations
+
+from pipeline.run.counts import Counts
+from pipeline.run.job import Result
+from pipeline.run.records import FAILED, NO_FACE, OK
+
+
+def summarise(result: Result, output: str) -> str:
+    """Returns the summary of a complete run: counts, failures by code, where to look, how to read on.
+
+    Args:
+        result: The run.
+        output: The run folder, as the user gave it.
+    """
+    counts = result.counts
+    rate = f", {counts.images / result.seconds:.1f} a second" if result.seconds else ""
+    lines = [
+        f"{_number(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
+        f"{counts.statuses[OK]:,} with {_number(counts.faces, 'face')}, "
+        f"{counts.statuses[NO_FACE]:,} without a face, {counts.statuses[FAILED]:,} failed.",
+        *_failures(counts),
+    ]
+    if result.report:
+        lines.append(f"Look at it:  {result.report}")
+    lines.append(f'Read it:     pyarrow.dataset.dataset("{output.rstrip("/")}/records").to_table()')
+    return "\n".join(lines)
+
+
+def summarise_stopped(counts: Counts, output: str) -> str:
+    """Returns what to say when a run was stopped."""
+    return (
+        f"Stopped. {_number(counts.images, 'photo')} are safe in {output}; the same command goes on from "
+        "there."
+    )
+
+
+def _failures(counts: Counts) -> list[str]:
+    lines = []
+    for code, number in counts.error_codes.most_common():
+        lines.append(f"  {code}: {number:,}")
+        for uri, message in counts.examples.get(code, []):
+            lines.append(f"    {_printable(uri)}: {_printable(message)}")
+    return lines
+
+
+def _printable(text: str) -> str:
+    # Names and messages come from outside, and a terminal obeys control characters.
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,1 @@
+"""Labelled faces rendered from the ICT-FaceKit model."""

@@ -1,0 +1,1 @@
+"""Training of the cross-modal networks."""

@@ -1,0 +1,154 @@
+"""Batches of a pass, decoded and augmented by threads while the network computes.
+
+NumPy and OpenCV release Python's lock for their work, so that threads are enough and nothing is copied
+between processes. Batch n of a pass is a function of (data, seed, n): its rows come from `RowOrder`, its
+random changes from a generator seeded by (seed, pass, position). Where a run stops does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import DataError
+from pipeline.regions import Region
+from pipeline.train import augment
+from pipeline.train.config import AugmentConfig
+from pipeline.train.data import GroupCache, RowOrder
+from pipeline.train.samples import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one batch; what a pass does not need is None.
+
+    Attributes:
+        image: (B, 3, S, S) uint8 RGB.
+        normals: (B, 3, S, S) float32 unit normals, zero where there is no true normal.
+        regions: (B, S, S) uint8 `Region`.
+        has_regions: (B,) bool, whether the background of the row is known to be background.
+    """
+
+    image: Tensor | None
+    normals: Tensor | None
+    regions: Tensor | None
+    has_regions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.has_regions)
+
+    def to(self, device: torch.device) -> Batch:
+        """Moves the tensors to a device."""
+        if device.type == "cpu":
+            return self
+        parts = (self.image, self.normals, self.regions, self.has_regions)
+        moved = [
+            part.pin_memory().to(device, non_blocking=True) if part is not None else None for part in parts
+        ]
+        assert moved[3] is not None
+        return Batch(moved[0], moved[1], moved[2], moved[3])
+
+
+def collate(samples: Sequence[Sample], image: bool = True, normals: bool = True) -> Batch:
+    """Stacks samples of one size; `image` and `normals` say what the batch shall hold."""
+
+    def stack(arrays: Sequence[np.ndarray | None]) -> Tensor:
+        return torch.from_numpy(np.stack([array for array in arrays if array is not None]))
+
+    # Channels last in memory, as the network computes.
+    return Batch(
+        image=stack([s.image for s in samples]).permute(0, 3, 1, 2) if image else None,
+        normals=stack([float_normals(s) for s in samples]).permute(0, 3, 1, 2) if normals else None,
+        regions=stack([s.regions for s in samples]) if normals else None,
+        has_regions=torch.tensor([s.has_regions for s in samples]),
+    )
+
+
+def float_normals(sample: Sample) -> np.ndarray | None:
+    """Returns the unit normals (S, S, 3) float32 of a sample, zero where there is no true normal."""
+    if sample.normals is None or sample.normals.dtype == np.float32:
+        return sample.normals
+    return augment.unit_or_zero(sample.normals.astype(np.float32) * np.float32(1 / 127))
+
+
+def augment_sample(
+    sample: Sample, rng: np.random.Generator, config: AugmentConfig, strength: float = 1.0
+) -> Sample:
+    """Draws one random change of a sample; image and labels stay aligned. Landmarks are dropped."""
+    shape = sample.image if sample.image is not None else sample.normals
+    assert shape is not None
+    matrix = augment.draw_affine(rng, config, shape.shape[0], strength)
+    image, normals, regions = sample.image, float_normals(sample), sample.regions
+    if image is not None:
+        image = augment.change_light(augment.warp_image(image, matrix), rng, config, strength)
+    if normals is not None:
+        normals = augment.warp_normals(normals, matrix)
+    if regions is not None:
+        regions = augment.warp_regions(regions, matrix)
+        if normals is not None and not sample.has_regions:
+            regions = np.where(normals.any(-1), Region.SKIN, Region.IGNORE).astype(np.uint8)
+    return Sample(sample.id, image, normals, regions, sample.has_regions)
+
+
+class PassStream:
+    """Endless batches of the rows of one pass.
+
+    Args:
+        order: The order of the rows.
+        cache: Decoded row groups.
+        change: Makes the training sample from the decoded one; gets a generator of its own.
+        seed: Seeds the generator together with the position.
+        batch_size: Rows per batch.
+        image: Whether the batches hold images.
+        normals: Whether the batches hold normals.
+    """
+
+    def __init__(
+        self,
+        *,
+        order: RowOrder,
+        cache: GroupCache,
+        change: Callable[[Sample, np.random.Generator], Sample],
+        seed: Sequence[int],
+        batch_size: int,
+        image: bool,
+        normals: bool,
+    ):
+        self._order = order
+        self._cache = cache
+        self._change = change
+        self._seed = list(seed)
+        self._batch_size = batch_size
+        self._image = image
+        self._normals = normals
+
+    def batch(self, position: int) -> Batch:
+        """Makes the batch whose first row is at a position of the order."""
+        samples = [self._sample(position + i) for i in range(self._batch_size)]
+        return collate(samples, self._image, self._normals)
+
+    def batches(self, position: int, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[int, Batch]]:
+        """Yields (position behind the batch, batch) without end, `ahead` batches being made meanwhile."""
+        pending: deque[tuple[int, Future[Batch]]] = deque()
+        while True:
+            while len(pending) <= ahead:
+                behind = position + self._batch_size
+                pending.append((behind, pool.submit(self.batch, position)))
+                position = behind
+            behind, future = pending.popleft()
+            yield behind, future.result()
+
+    def _sample(self, position: int) -> Sample:
+        # A bad row is replaced by the next good one, so that batches keep their size and positions.
+        for offset in range(self._order.length):
+            group, row = self._order[position + offset]
+            sample = self._cache(group)[row]
+            if sample is not None:
+                return self._change(sample, np.random.default_rng([*self._seed, position]))
+        raise DataError("Not one row of the training data can be used; the log names the reasons.")

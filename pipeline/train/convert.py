@@ -1,0 +1,194 @@
+"""Turns folders of pictures into training data.
+
+    FOLDER/images/    photos or crops, PNG or JPEG
+           normals/   normal maps, PNG, 8 or 16 bit
+           masks/     greyscale PNG, 255 where the normal counts
+
+Each subfolder is optional, and so is each file: files of the same name (endings aside) make one row, and what
+a row lacks is null.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+import cv2
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+from pipeline.faces.crop import crop_image, crop_window
+from pipeline.faces.detect import FaceFinder
+from pipeline.normals.encoding import Convention, decode_normals, encode_normals, encode_png
+from pipeline.train.data import BadRows
+from pipeline.train.samples import decode_normal_map, decode_picture, resize_normals
+from pipeline.train.schema import SCHEMA, SIZE
+
+KINDS = {"images": "image", "normals": "normal", "masks": "mask"}
+"""Subfolder -> column."""
+
+ROWS_PER_FILE = 2048
+ROWS_PER_GROUP = 64
+T = TypeVar("T")
+R = TypeVar("R")
+
+_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+def convert_folder(
+    folder: str,
+    out: str,
+    bad: BadRows,
+    *,
+    convention: Convention = "opengl",
+    finder: FaceFinder | None = None,
+    size: int = SIZE,
+    threads: int = 4,
+) -> int:
+    """Converts a folder of pictures into Parquet files of the training schema.
+
+    Args:
+        folder: See the module; local or a URL.
+        out: Folder for the files `part-00000.parquet` ..., local or a URL.
+        bad: Takes the rows that cannot be used.
+        convention: Axes of the normal maps.
+        finder: If given, faces are looked for in the photos and cut out by the product's rule, the labels by
+            the same window; the largest face makes the row. Without it the pictures must be square crops.
+        size: Side of the stored crops in pixels.
+        threads: Rows converted at the same time; one if faces are looked for.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        DataError: The folder holds no pictures, or not one row could be converted.
+    """
+    filesystem, root = fsspec.core.url_to_fs(folder)
+    names = list_rows(filesystem, root)
+    if not names:
+        raise DataError(f"{folder} holds no pictures in images/ or normals/.")
+
+    def convert(item: tuple[str, Mapping[str, str]]) -> dict | None:
+        name, files = item
+        try:
+            data = {column: filesystem.cat_file(path) for column, path in files.items()}
+            return {"id": name, **convert_row(data, convention, finder, size)}
+        except DataError as error:
+            bad.add(f"{name} of {folder}", error.message)
+        except OSError as error:
+            bad.add(f"{name} of {folder}", f"cannot be read: {error}")
+        return None
+
+    target, base = fsspec.core.url_to_fs(out)
+    target.makedirs(base, exist_ok=True)
+    written = 0
+    with ThreadPoolExecutor(1 if finder else threads) as pool:
+        rows = (row for row in _map_ahead(pool, convert, names.items(), 4 * threads) if row is not None)
+        for index in range(len(names)):
+            part = list(islice(rows, ROWS_PER_FILE))
+            if not part:
+                break
+            with target.open(f"{base}/part-{index:05d}.parquet", "wb") as stream:
+                pq.write_table(pa.Table.from_pylist(part, SCHEMA), stream, row_group_size=ROWS_PER_GROUP)
+            written += len(part)
+    if not written:
+        raise DataError(f"Not one row of {folder} could be converted; the log names the reasons.")
+    return written
+
+
+def list_rows(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str, str]]:
+    """Returns row name -> column -> path of the pictures of a folder, rows in alphabetical order."""
+    rows: dict[str, dict[str, str]] = {}
+    for kind, column in KINDS.items():
+        directory = f"{root}/{kind}"
+        if not filesystem.isdir(directory):
+            continue
+        for path in filesystem.ls(directory, detail=False):
+            name = PurePosixPath(path)
+            if name.suffix.lower() in _ENDINGS:
+                rows.setdefault(name.stem, {})[column] = path
+    return {name: rows[name] for name in sorted(rows) if rows[name].keys() != {"mask"}}
+
+
+def convert_row(
+    data: Mapping[str, bytes], convention: Convention, finder: FaceFinder | None, size: int
+) -> dict[str, object]:
+    """Converts the files of one row: crop, resize, our axes, PNG.
+
+    Args:
+        data: Column -> bytes of the file.
+        convention: Axes of the normal map.
+        finder: See `convert_folder`.
+        size: Side of the crop in pixels.
+
+    Returns:
+        Columns of the row, without `id`.
+
+    Raises:
+        DataError: A file cannot be decoded, the files differ in size, or there is no face or no square.
+    """
+    image = decode_picture(data.get("image"), "image", cv2.IMREAD_COLOR_RGB)
+    pixels = decode_picture(data.get("normal"), "normal", cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+    mask = decode_picture(data.get("mask"), "mask", cv2.IMREAD_GRAYSCALE)
+    shapes = {picture.shape[:2] for picture in (image, pixels, mask) if picture is not None}
+    if len(shapes) > 1:
+        raise DataError("image and labels differ in size")
+    height, width = shapes.pop()
+    row: dict[str, object] = {}
+    cut = np.s_[0:height, 0:width]
+    if finder is not None:
+        if image is None:
+            raise DataError("there is no photo to look for a face in: convert crops of normals as they are")
+        faces = finder(image)
+        if not faces:
+            raise DataError("no face was found")
+        window = crop_window(faces[0].landmarks, width, height)
+        cut = np.s_[window.top : window.top + window.size, window.left : window.left + window.size]
+        image = crop_image(image, window, size)
+        points = (faces[0].landmarks - (window.left, window.top) + 0.5) * size / window.size - 0.5
+        row["landmarks"] = points.astype(np.float32).ravel()
+    elif height != width:
+        raise DataError(f"the picture is not square ({width}x{height}): use --crop for photos")
+    elif image is not None:
+        image = _resize_image(image, size)
+    if image is not None:
+        row["image"] = encode_png(image)
+    if pixels is not None:
+        normals, valid = decode_normal_map(pixels)
+        if mask is not None:
+            valid &= mask > 127
+        # Only signs differ between the conventions: lengths, hence validity, do not.
+        normals = decode_normals(pixels, convention) * valid[..., None]
+        normals = resize_normals(normals[cut], size)
+        if not normals.any():
+            raise DataError("the normal map has no valid pixel")
+        row["normal"] = encode_png(encode_normals(normals, bits=8 * pixels.itemsize))
+        row["mask"] = encode_png(np.where(normals.any(-1), 255, 0).astype(np.uint8))
+    return row
+
+
+def _resize_image(image: np.ndarray, size: int) -> np.ndarray:
+    if image.shape[0] == size:
+        return image
+    shrinks = size < image.shape[0]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """Maps in order, `ahead` items in advance; `Executor.map` would take in everything at once."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()

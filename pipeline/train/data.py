@@ -1,0 +1,342 @@
+"""Training rows from Parquet: found, sorted by what they can train, shuffled, decoded ahead of use.
+
+The unit of reading is a Parquet row group. The order of an epoch follows from (seed, epoch) alone: groups
+are shuffled and taken in windows as large as the memory allows, rows are shuffled within a window; data that
+fits in memory is one window, hence fully shuffled. A position in that endless order is one number, which is
+all that a checkpoint has to remember.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+from pipeline.train.samples import Sample, decode_row
+
+log = logging.getLogger(__name__)
+
+IMAGE, NORMALS, PAIRED = 1, 2, 3
+"""What a row holds, as bits."""
+
+COLUMNS = ("id", "image", "normal", "mask", "regions", "landmarks", "meta")
+_SCANNERS = 16
+_NAMED = 20
+# A set with a systematic fault would fill the log: name the first bad rows and count the rest.
+
+
+@dataclass(frozen=True, eq=False)
+class RowGroup:
+    """One row group of one file.
+
+    Attributes:
+        filesystem: Where the file is.
+        path: The file.
+        index: The row group.
+        records: Whether the file holds records of `facet normals`, one row per photo with its faces.
+        kinds: (N,) uint8, bits IMAGE and NORMALS of every training row.
+    """
+
+    filesystem: fsspec.AbstractFileSystem
+    path: str
+    index: int
+    records: bool
+    kinds: np.ndarray
+
+
+class BadRows:
+    """Rows that could not be used: counted, the first ones named in the log. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, name: str, reason: str) -> None:
+        """Notes one row; a row that is met again counts once."""
+        with self._lock:
+            if name in self.reasons:
+                return
+            self.reasons[name] = reason
+            count = len(self.reasons)
+        if count <= _NAMED:
+            log.warning("Skipped row %s: %s", name, reason)
+        elif count == _NAMED + 1:
+            log.warning("More bad rows are skipped without a line of their own")
+
+
+def find_row_groups(paths: Sequence[str]) -> list[RowGroup]:
+    """Lists the row groups of Parquet files and folders, in a stable order.
+
+    Args:
+        paths: Files or folders, local or as URLs that fsspec knows, such as s3://bucket/faces.
+
+    Raises:
+        DataError: A path holds no Parquet file, a file has neither our schema nor that of records, or there
+            is no row with an image or a normal map.
+    """
+    found: list[tuple[fsspec.AbstractFileSystem, str]] = []
+    for path in paths:
+        filesystem, root = fsspec.core.url_to_fs(str(path))
+        try:
+            files = [root] if filesystem.isfile(root) else sorted(filesystem.glob(f"{root}/**/*.parquet"))
+        except OSError as error:
+            raise DataError(f"Cannot list {path}: {error}.") from error
+        if not files:
+            raise DataError(f"{path} holds no Parquet file.")
+        found += [(filesystem, file) for file in files]
+    # Object storage answers slowly, and to many requests at once as fast as to one.
+    with ThreadPoolExecutor(_SCANNERS) as pool:
+        groups = [group for part in pool.map(lambda item: _scan_file(*item), found) for group in part]
+    if not any(group.kinds.any() for group in groups):
+        raise DataError(f"There is no training row in {', '.join(map(str, paths))}.")
+    return groups
+
+
+def split_validation(groups: Sequence[RowGroup], share: float) -> tuple[list[RowGroup], list[RowGroup]]:
+    """Keeps a share of the paired rows for validation, spread evenly over the groups.
+
+    Returns:
+        Groups for training and groups for validation; both name the same row groups, with the kinds of the
+        rows of the other side set to 0.
+    """
+    train, validation = [], []
+    due = 0.0
+    for group in groups:
+        paired = np.flatnonzero(group.kinds == PAIRED)
+        # What is due carries over: a group may be too small for a whole row.
+        due += share * len(paired)
+        held = paired[len(paired) - int(due) :]
+        due -= len(held)
+        is_held = np.zeros(len(group.kinds), bool)
+        is_held[held] = True
+        train.append(keep_kinds(group, ~is_held))
+        validation.append(keep_kinds(group, is_held))
+    return train, validation
+
+
+def shard_groups(groups: Sequence[RowGroup], rank: int, world: int) -> list[RowGroup]:
+    """Returns the part of one worker.
+
+    Whole row groups where that gives every worker rows of every kind there is, so that all take part in
+    every pass; else single rows, kind by kind.
+
+    Raises:
+        DataError: There are fewer rows of a kind than workers.
+    """
+    if world == 1:
+        return list(groups)
+    present = {kind for group in groups for kind in (IMAGE, NORMALS, PAIRED) if (group.kinds == kind).any()}
+    by_group = [list(groups[number::world]) for number in range(world)]
+    if all(any((group.kinds == kind).any() for group in part) for part in by_group for kind in present):
+        return by_group[rank]
+    counts = dict.fromkeys(present, 0)
+    shards = []
+    for group in groups:
+        kept = np.zeros(len(group.kinds), bool)
+        for kind in present:
+            rows = np.flatnonzero(group.kinds == kind)
+            kept[rows[(np.arange(len(rows)) + counts[kind]) % world == rank]] = True
+            counts[kind] += len(rows)
+        shards.append(keep_kinds(group, kept))
+    if min(counts.values()) < world:
+        raise DataError(f"There are fewer rows of a kind than workers: {min(counts.values())} for {world}.")
+    return shards
+
+
+def keep_kinds(group: RowGroup, kept: np.ndarray) -> RowGroup:
+    """Returns a group whose rows other than `kept` (N,) bool hold nothing."""
+    kinds = np.where(kept, group.kinds, 0).astype(np.uint8)
+    return RowGroup(group.filesystem, group.path, group.index, group.records, kinds)
+
+
+def _scan_file(filesystem: fsspec.AbstractFileSystem, path: str) -> list[RowGroup]:
+    try:
+        with filesystem.open(path, "rb") as stream:
+            file = pq.ParquetFile(stream)
+            names = set(file.schema_arrow.names)
+            records = "faces" in names
+            if not records and not ("id" in names and names & {"image", "normal"}):
+                raise DataError(
+                    f"{path} is not training data: it needs the columns id and image or normal, "
+                    f"or faces; it has {', '.join(sorted(names))}."
+                )
+            count = file.metadata.num_row_groups
+            kinds = [_record_kinds(file, i) if records else _row_kinds(file, i) for i in range(count)]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"Cannot read {path}: {error}.") from error
+    return [RowGroup(filesystem, path, i, records, kinds[i]) for i in range(count)]
+
+
+def _row_kinds(file: pq.ParquetFile, index: int) -> np.ndarray:
+    return IMAGE * _is_there(file, index, "image") | NORMALS * _is_there(file, index, "normal")
+
+
+def _is_there(file: pq.ParquetFile, index: int, column: str) -> np.ndarray:
+    """Tells per row whether a column holds a value, from the statistics where they suffice."""
+    group = file.metadata.row_group(index)
+    rows = group.num_rows
+    position = next((i for i in range(group.num_columns) if group.column(i).path_in_schema == column), None)
+    if position is None:
+        return np.zeros(rows, np.uint8)
+    statistics = group.column(position).statistics
+    if statistics is not None and statistics.has_null_count and statistics.null_count in (0, rows):
+        return np.full(rows, statistics.null_count == 0 and rows > 0, np.uint8)
+    values = file.read_row_group(index, columns=[column]).column(0)
+    return values.is_valid().to_numpy().astype(np.uint8)
+
+
+def _record_kinds(file: pq.ParquetFile, index: int) -> np.ndarray:
+    faces = file.read_row_group(index, columns=["faces.list.element.index"]).column("faces").combine_chunks()
+    return np.full(len(faces.flatten()), IMAGE, np.uint8)
+
+
+def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample | None]:
+    """Reads and decodes the rows of a group; a row that cannot be used is None and noted in `bad`."""
+    try:
+        with group.filesystem.open(group.path, "rb") as stream:
+            file = pq.ParquetFile(stream)
+            if group.records:
+                table = file.read_row_group(group.index, columns=["id", "faces"])
+            else:
+                table = file.read_row_group(
+                    group.index, columns=[name for name in COLUMNS if name in file.schema_arrow.names]
+                )
+    except (OSError, pa.ArrowException) as error:
+        bad.add(f"{group.path}#{group.index}", f"the row group cannot be read: {error}")
+        return [None] * len(group.kinds)
+    rows = _record_rows(table) if group.records else _table_rows(table)
+    samples: list[Sample | None] = []
+    for row, kind in zip(rows, group.kinds, strict=True):
+        sample = None
+        if kind:
+            try:
+                sample = decode_row(row, size)
+            except DataError as error:
+                bad.add(f"{row['id']} of {group.path}", error.message)
+        samples.append(sample)
+    return samples
+
+
+def _table_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for i in range(table.num_rows):
+        yield {name: table.column(name)[i].as_py() for name in table.column_names}
+
+
+def _record_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for record, faces in zip(table.column("id"), table.column("faces"), strict=True):
+        for face in faces.values or ():
+            yield {"id": f"{record.as_py()}/{face['index'].as_py()}", "image": face["crop_png"].as_py()}
+
+
+@dataclass
+class TrainingData:
+    """What a run trains and validates on.
+
+    Attributes:
+        groups: Row groups of all workers.
+        validation: Row groups to validate on; may be empty.
+    """
+
+    groups: list[RowGroup]
+    validation: list[RowGroup]
+
+
+class GroupCache:
+    """Decoded row groups, the most recently used ones, shared by threads; each is loaded once.
+
+    Args:
+        load: Loads a group.
+        capacity: Most groups kept.
+    """
+
+    def __init__(self, load: Callable[[RowGroup], list[Sample | None]], capacity: int):
+        self._load = load
+        self._capacity = capacity
+        self._entries: OrderedDict[tuple[str, int], Future[list[Sample | None]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, group: RowGroup) -> list[Sample | None]:
+        """Returns the samples of a group, waiting for a thread that is loading it already."""
+        key = (group.path, group.index)
+        with self._lock:
+            future = self._entries.get(key)
+            mine = future is None
+            if future is None:
+                future = self._entries[key] = Future()
+                while len(self._entries) > self._capacity:
+                    self._entries.popitem(last=False)
+            self._entries.move_to_end(key)
+        if mine:
+            try:
+                future.set_result(self._load(group))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+
+def sample_bytes(size: int) -> int:
+    """Memory of one decoded paired sample: image, normals and regions."""
+    return 7 * size * size
+
+
+class RowOrder:
+    """The endless shuffled order of the rows that hold what a pass needs.
+
+    Args:
+        groups: Row groups.
+        needs: Bits that a row must have, such as PAIRED.
+        seed: Names the order together with the epoch.
+        window_rows: About how many rows are shuffled together.
+
+    Raises:
+        DataError: There is no such row.
+    """
+
+    def __init__(self, groups: Sequence[RowGroup], needs: int, seed: int, window_rows: int):
+        self._seed = seed
+        self._window_rows = window_rows
+        self._rows = [np.flatnonzero((group.kinds & needs) == needs) for group in groups]
+        self._groups = list(groups)
+        self.length = sum(map(len, self._rows))
+        if not self.length:
+            raise DataError(
+                "There is no row with " + {IMAGE: "an image", NORMALS: "normals"}.get(needs, "both") + "."
+            )
+        # Two epochs: threads that make batches ahead work on both sides of their border.
+        self._epochs: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, position: int) -> tuple[RowGroup, int]:
+        """Returns the group and the row at a position, which may lie in any epoch."""
+        epoch, index = divmod(position, self.length)
+        with self._lock:
+            if epoch not in self._epochs:
+                self._epochs[epoch] = self._shuffle(epoch)
+                if len(self._epochs) > 2:
+                    del self._epochs[min(self._epochs)]
+            group, row = self._epochs[epoch][index]
+        return self._groups[group], int(row)
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, epoch])
+        windows, window, held = [], [], 0
+        for group in rng.permutation(len(self._groups)):
+            rows = self._rows[group]
+            window.append(np.column_stack([np.full(len(rows), group), rows]))
+            held += len(rows)
+            if held >= self._window_rows:
+                windows.append(rng.permutation(np.concatenate(window)))
+                window, held = [], 0
+        if window:
+            windows.append(rng.permutation(np.concatenate(window)))
+        return np.concatenate(windows)

@@ -1,0 +1,88 @@
+"""A training run in this process: torch, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pipeline.config import dump_config
+from pipeline.errors import ConfigError
+from pipeline.train import checkpoint
+from pipeline.train.config import TrainConfig
+from pipeline.train.data import TrainingData, find_row_groups, split_validation
+from pipeline.train.folder import RunFolder
+from pipeline.train.loop import LocalWorker, Trainer
+from pipeline.weights import load_weights
+
+
+def load_data(config: TrainConfig, paths: Sequence[str], validation: Sequence[str] = ()) -> TrainingData:
+    """Finds the rows to train and to validate on.
+
+    Args:
+        config: The run.
+        paths: Parquet files and folders to train on.
+        validation: The same for validation; if empty, `data.validation` of the training rows are kept for it.
+
+    Raises:
+        DataError: The data cannot be used.
+        ConfigError: No data is given.
+    """
+    if not paths and config.data.render_seed is None:
+        raise ConfigError("There is nothing to train on: give --data, or set data.render_seed.")
+    groups = find_row_groups(paths) if paths else []
+    if validation:
+        held = find_row_groups(validation)
+    else:
+        groups, held = split_validation(groups, config.data.validation)
+    return TrainingData(groups, held)
+
+
+def initial_parameters(init: str | None, architecture: str) -> dict[str, torch.Tensor] | None:
+    """Reads parameters to start from: a checkpoint of a run (its moving average) or weights.
+
+    Args:
+        init: Path of a .pt checkpoint, name or path of weights, or None.
+        architecture: What the run trains.
+
+    Raises:
+        TrainingError: They are of another architecture.
+        WeightsError: The weights cannot be read.
+    """
+    if init is None:
+        return None
+    if init.endswith(".pt"):
+        state = checkpoint.read(init)
+        checkpoint.check_architecture(state, architecture)
+        return state["ema"]
+    loaded = load_weights(init)
+    parameters = loaded.network.state_dict()
+    checkpoint.check_architecture({"architecture": loaded.entry.architecture}, architecture)
+    return parameters
+
+
+def train_local(
+    config: TrainConfig,
+    paths: Sequence[str],
+    out: str,
+    validation: Sequence[str] = (),
+    init: str | None = None,
+) -> dict[str, float]:
+    """Trains in this process; goes on from the last checkpoint in `out` if there is one.
+
+    Args:
+        config: The run.
+        paths: Training data.
+        out: Folder of the run, local or remote; see `pipeline.train.folder`.
+        validation: Validation data.
+        init: See `initial_parameters`.
+
+    Returns:
+        The last validation metrics.
+    """
+    data = load_data(config, paths, validation)
+    initial = initial_parameters(init, config.architecture)
+    with RunFolder(out) as folder:
+        folder.write_text("config.yaml", dump_config(config))
+        worker = LocalWorker(checkpoint.CheckpointStore(folder.checkpoints, config.output.keep))
+        return Trainer(config, data, folder, worker, initial).run()

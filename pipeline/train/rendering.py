@@ -1,0 +1,47 @@
+"""Training batches rendered as training goes: no sample is seen twice, nothing is stored.
+
+For GPUs; the renderer runs on the device of the training.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.synth.sample import SampleConfig, Sampler
+from pipeline.train.batches import Batch
+from pipeline.train.streams import BatchStream, Share
+
+
+def rendered_batches(
+    *, seed: int, size: int, batch_size: int, device: torch.device, position: int, share: Share
+) -> BatchStream:
+    """Yields (position behind the batch, batch) without end, like `PassStream.batches`.
+
+    Position p is sample `p * world + rank` of the seed: workers never share one, and a run
+    that goes on renders what it would have rendered.
+
+    Args:
+        seed: Seed of the samples.
+        size: Side in pixels.
+        batch_size: Samples per batch.
+        device: Where to render.
+        position: Where to start.
+        share: This worker.
+
+    Raises:
+        AssetsError: The head model is not there.
+    """
+    sampler = Sampler(SampleConfig(size=size), seed, str(device))
+    while True:
+        samples = sampler.render([(position + i) * share.world + share.rank for i in range(batch_size)])
+        position += batch_size
+        # Tensors made in inference mode cannot take part in training; clones can.
+        yield (
+            position,
+            Batch(
+                image=samples.image.clone().permute(0, 3, 1, 2),
+                normals=samples.normal.clone().permute(0, 3, 1, 2),
+                regions=samples.regions.clone(),
+                has_regions=torch.ones(batch_size, dtype=torch.bool, device=device),
+            ),
+        )

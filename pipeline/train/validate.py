@@ -1,0 +1,81 @@
+"""Scores a network on labelled samples while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pipeline.evaluate.cases import face_mask
+from pipeline.evaluate.metrics import average
+from pipeline.evaluate.score import score_samples
+from pipeline.normals.network import CrossModalNet
+from pipeline.train.batches import float_normals
+from pipeline.train.data import PAIRED, BadRows, RowGroup, keep_kinds, load_group
+from pipeline.train.samples import Sample
+from pipeline.train.sheets import sheet, sheet_row
+
+
+def validate(
+    network: CrossModalNet,
+    samples: Sequence[Sample],
+    device: torch.device,
+    bfloat16: bool,
+    rows: int,
+) -> tuple[dict[str, float], np.ndarray]:
+    """Averages the metrics on the face mask and draws the first samples.
+
+    Args:
+        network: In eval mode.
+        samples: Paired samples with a face in view.
+        device: Where the network is.
+        bfloat16: Whether to compute in bfloat16.
+        rows: Most samples on the sheet.
+
+    Returns:
+        Metrics averaged over images, and the sheet (H, W, 3) uint8.
+    """
+    metrics: list[dict[str, float]] = []
+    drawn: list[np.ndarray] = []
+    for score in score_samples(network, samples, device, bfloat16=bfloat16):
+        metrics.append(score.face)
+        if len(drawn) < rows:
+            truth = float_normals(score.sample)
+            assert truth is not None
+            assert score.sample.image is not None
+            drawn.append(
+                sheet_row(
+                    score.sample.image,
+                    truth,
+                    score.normals.astype(np.float32),
+                    np.any(truth, axis=-1),
+                    f"{score.face['mean']:.1f}",
+                )
+            )
+    return average(metrics), sheet(drawn)
+
+
+def validation_samples(
+    groups: Sequence[RowGroup], sizes: Sequence[int], limit: int
+) -> dict[int, list[Sample]]:
+    """Decodes the paired rows of validation groups at every size, spread over the groups, `limit` at most."""
+    bad = BadRows()
+    paired = sum(int((group.kinds == PAIRED).sum()) for group in groups)
+    share = min(1.0, limit / max(1, paired))
+    samples: dict[int, list[Sample]] = {size: [] for size in sizes}
+    taken = 0.0
+    for group in groups:
+        rows = np.flatnonzero(group.kinds == PAIRED)
+        if not len(rows):
+            continue
+        taken += share * len(rows)
+        count = min(len(rows), int(taken))
+        taken -= count
+        if not count:
+            continue
+        part = keep_kinds(group, np.isin(np.arange(len(group.kinds)), rows[:count]))
+        for size in sizes:
+            loaded = (s for s in load_group(part, size, bad) if s is not None)
+            samples[size] += [sample for sample in loaded if face_mask(sample).any()]
+    return samples

@@ -1,0 +1,372 @@
+"""Weights of the networks: found by name in a registry, checked by digest, loaded without pickles.
+
+Two folders hold weights, each with a `registry.yaml`: the one shipped with Facet, and the user's own,
+where imported and trained weights go (`FACET_WEIGHTS`, else `$XDG_DATA_HOME/facet/weights`).
+
+    weights:
+    - name: compact                    what `--weights` takes
+      architecture: compact            class of the network, see `pipeline.normals.network`
+      file: compact.safetensors        beside the registry
+      sha256: 0d1f...                  of the file; checked at every load
+      licence: Apache-2.0
+      trained_how: one paragraph
+      scores: {evaluation set: {metric: value}}
+
+The safetensors hold parameters in fp32 or fp16; the networks compute in their own precision. Codes of
+`WeightsError` besides weights_invalid: weights_unknown (no such name), weights_missing (a registered file
+is gone), weights_checksum (a file is not the registered one).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from pipeline.config import Section
+from pipeline.errors import WeightsError
+from pipeline.normals.network import CrossModalNet, build_network
+from pipeline.normals.resnet_unet import convert_published
+
+DEFAULT = "compact"
+REGISTRY = "registry.yaml"
+
+
+class WeightsEntry(Section):
+    """One set of weights in a registry.
+
+    Attributes:
+        name: What the user calls it.
+        architecture: Network that the weights are of.
+        file: Name of the safetensors file, in the folder of the registry.
+        sha256: Hexadecimal digest of the file.
+        licence: Licence of the weights.
+        trained_how: Where they come from.
+        scores: Evaluation set -> metric -> value.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    architecture: str
+    file: str = Field(pattern=r"^[^/\\]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    licence: str = "unknown"
+    trained_how: str = ""
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A network in evaluation mode, on the CPU in fp32, and the entry that it was loaded by."""
+
+    network: CrossModalNet
+    entry: WeightsEntry
+
+
+class _Registry(Section):
+    weights: tuple[WeightsEntry, ...] = ()
+
+
+def shipped_folder() -> Path:
+    """Folder of the weights that come with Facet: in a checkout `weights/`, in a wheel inside the package."""
+    package = Path(__file__).resolve().parent
+    packed = package / "_data" / "weights"
+    return packed if packed.is_dir() else package.parent / "weights"
+
+
+def user_folder() -> Path:
+    """Folder of the user's own weights; need not exist."""
+    if os.environ.get("FACET_WEIGHTS"):
+        return Path(os.environ["FACET_WEIGHTS"])
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data_home) / "facet" / "weights"
+
+
+def list_weights() -> list[tuple[WeightsEntry, Path]]:
+    """Returns all registered weights with the paths of their files, shipped ones first.
+
+    A name in the user's folder that is also shipped is left out: a name means one set of weights.
+
+    Raises:
+        WeightsError: A registry is not valid.
+    """
+    found: dict[str, tuple[WeightsEntry, Path]] = {}
+    for folder in (shipped_folder(), user_folder()):
+        for entry in read_registry(folder):
+            found.setdefault(entry.name, (entry, folder / entry.file))
+    return list(found.values())
+
+
+def find_weights(name: str) -> tuple[WeightsEntry, Path]:
+    """Returns the entry of a name and the path of its file, which is not opened.
+
+    Raises:
+        WeightsError: No weights have this name; the message lists those there are (weights_unknown).
+    """
+    known = {entry.name: (entry, path) for entry, path in list_weights()}
+    if name not in known:
+        names = ", ".join(known) or "none"
+        raise WeightsError(
+            f"There are no weights {name!r}; known: {names}. A file is given by its path, NAME.safetensors.",
+            code="weights_unknown",
+        )
+    return known[name]
+
+
+def load_weights(name_or_path: str | Path) -> LoadedWeights:
+    """Loads weights by their registered name, or from a safetensors file.
+
+    Args:
+        name_or_path: A name such as "compact", or the path of a file that `save_weights` wrote. What ends
+            in .safetensors or holds a path separator is a path.
+
+    Raises:
+        WeightsError: The name is not known, the file is missing, altered or not of the architecture.
+    """
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith((".safetensors", ".pth", ".pt")) or os.sep in text:
+        return _load_file(Path(text))
+    entry, path = find_weights(text)
+    data = verify_weights(entry, path)
+    return LoadedWeights(_network(entry.architecture, _parse(data, path), path), entry)
+
+
+def verify_weights(entry: WeightsEntry, path: Path) -> bytes:
+    """Reads a registered file and checks its digest.
+
+    Returns:
+        The bytes that were checked: reading them again could read others.
+
+    Raises:
+        WeightsError: The file cannot be read (weights_missing) or is another one (weights_checksum).
+    """
+    data = _read(path)
+    if (digest := hashlib.sha256(data).hexdigest()) != entry.sha256:
+        raise WeightsError(
+            f"The weights {entry.name!r} are not the registered ones: {path} has sha256 {digest[:12]}..., "
+            f"not {entry.sha256[:12]}.... Restore the file, or import it again.",
+            code="weights_checksum",
+        )
+    return data
+
+
+def read_registry(folder: Path) -> tuple[WeightsEntry, ...]:
+    """Reads the registry of a folder; empty where there is none.
+
+    Raises:
+        WeightsError: The registry is not valid; the message says where.
+    """
+    path = folder / REGISTRY
+    try:
+        loaded = yaml.safe_load(path.read_text("utf-8"))
+        entries = _Registry.model_validate(loaded or {}).weights
+    except FileNotFoundError:
+        return ()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise WeightsError(f"The registry {path} is not valid: {field}: {first['msg']}.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise WeightsError(f"Cannot read the registry {path}: {error}.") from error
+    names = [entry.name for entry in entries]
+    if len(set(names)) < len(names):
+        raise WeightsError(f"The registry {path} holds a name twice.")
+    return entries
+
+
+def save_weights(
+    network: CrossModalNet, path: Path, metadata: Mapping[str, str] | None = None, half: bool = False
+) -> str:
+    """Writes the parameters of a network as safetensors, whole or not at all.
+
+    Args:
+        network: The network; not changed.
+        path: Where to.
+        metadata: Further text for the file's header; the architecture is always there.
+        half: Store fp16 instead of fp32, at half the size.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        WeightsError: A parameter is not finite, or does not fit into fp16.
+    """
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise WeightsError(f"The network's {broken[0]} is not finite as {dtype}; nothing was written.")
+    data = safetensors.torch.save(tensors, {**(metadata or {}), "architecture": network.architecture})
+    _write(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def export_weights(
+    network: CrossModalNet,
+    name: str,
+    folder: Path | None = None,
+    *,
+    licence: str,
+    trained_how: str,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    half: bool = True,
+) -> WeightsEntry:
+    """Writes a network's weights into a folder and registers them, in place of any of the same name.
+
+    Args:
+        network: The network; not changed.
+        name: Name in the registry and of the file.
+        folder: Folder of the registry, the user's own by default.
+        licence: Licence of the weights.
+        trained_how: How they were made, in words.
+        scores: Evaluation set -> metric -> value.
+        half: Store fp16.
+
+    Raises:
+        WeightsError: The name is not valid or is that of shipped weights, or a parameter is not finite.
+    """
+    folder = folder or user_folder()
+    shipped = shipped_folder()
+    if folder.resolve() != shipped.resolve() and name in {entry.name for entry in read_registry(shipped)}:
+        raise WeightsError(f"The name {name!r} is that of shipped weights; take another.")
+    fields: dict[str, Any] = {
+        "name": name,
+        "architecture": network.architecture,
+        "file": f"{name}.safetensors",
+        "licence": licence,
+        "trained_how": trained_how,
+        "scores": {key: dict(value) for key, value in (scores or {}).items()},
+    }
+    try:
+        # Validated before anything is written; the digest is known after.
+        entry = WeightsEntry(**fields, sha256="0" * 64)
+    except ValidationError as error:
+        raise WeightsError(
+            f"{name!r} cannot name weights: letters, digits, '.', '_' and '-' only."
+        ) from error
+    digest = save_weights(network, folder / entry.file, {"name": name, "licence": licence}, half)
+    entry = entry.model_copy(update={"sha256": digest})
+    others = [other for other in read_registry(folder) if other.name != name]
+    registry = _Registry(weights=(*others, entry)).model_dump(mode="json")
+    _write(folder / REGISTRY, yaml.safe_dump(registry, sort_keys=False, allow_unicode=True).encode())
+    return entry
+
+
+def import_published(path: Path, name: str = "resnet_unet", folder: Path | None = None) -> WeightsEntry:
+    """Imports the authors' `model.pth` of the paper's network as registered safetensors.
+
+    The pickle is opened with `weights_only`, which runs no code of the file.
+
+    Args:
+        path: The authors' file.
+        name: Name to register.
+        folder: Folder of the registry, the user's own by default.
+
+    Raises:
+        WeightsError: The file cannot be opened safely, or is not the published network's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(f"There is no file {path}.", code="weights_missing") from error
+    except Exception as error:  # a broken or hostile pickle can raise anything
+        raise WeightsError(
+            f"{path} is no file of tensors that can be opened safely ({type(error).__name__})."
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        for name, tensor in state.items()
+    ):
+        raise WeightsError(f"{path} does not hold a state dict: names and tensors.")
+    network = build_network("resnet_unet")
+    network.load_state_dict(convert_published(state))
+    return export_weights(
+        network,
+        name,
+        folder,
+        licence="CC-BY-NC-4.0",
+        trained_how="By the authors of arXiv 2003.09691 (CVPR 2020); imported from their published file.",
+        half=False,
+    )
+
+
+def _load_file(path: Path) -> LoadedWeights:
+    if path.suffix in (".pth", ".pt"):
+        raise WeightsError(f"{path} may be a pickle: convert it first, `facet weights import {path}`.")
+    data = _read(path)
+    state = _parse(data, path)
+    # The format: eight bytes of length, then the header as JSON, which parsing the tensors has checked.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    architecture = header.get("__metadata__", {}).get("architecture")
+    if architecture is None:
+        raise WeightsError(f"{path} does not say of which architecture its weights are.")
+    network = _network(architecture, state, path)
+    # Not validated: a file may have any name.
+    entry = WeightsEntry.model_construct(
+        name=path.stem, architecture=architecture, file=path.name, sha256=hashlib.sha256(data).hexdigest()
+    )
+    return LoadedWeights(network, entry)
+
+
+def _network(architecture: str, state: Mapping[str, Tensor], path: Path) -> CrossModalNet:
+    extra = architecture == "resnet_unet" and any(name.startswith("extra_head.") for name in state)
+    options = {"extra_head": True} if extra else {}
+    network = build_network(architecture, **options)
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    wrong = _differences(shapes, {name: tensor.shape for name, tensor in state.items()})
+    if wrong:
+        raise WeightsError(f"{path} does not hold weights of the architecture {architecture!r}: {wrong}.")
+    network.load_state_dict(dict(state))
+    return network.eval().requires_grad_(False)
+
+
+def _differences(expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> str:
+    kinds: dict[str, Iterable[str]] = {
+        "missing": expected.keys() - given.keys(),
+        "unexpected": given.keys() - expected.keys(),
+        "of another shape": [name for name in expected if given.get(name, expected[name]) != expected[name]],
+    }
+    return "; ".join(f"{kind} {', '.join(sorted(names)[:5])}" for kind, names in kinds.items() if names)
+
+
+def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path} is no safetensors file: {error}.") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror}.", code="weights_missing") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise WeightsError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):  # it has been renamed, or could not be made
+            temporary.unlink()

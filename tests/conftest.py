@@ -1,0 +1,82 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and their processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def ict_facekit() -> Path:
+    """Folder of the ICT-FaceKit model; tests that need it are skipped where there is none."""
+    for folder in (os.environ.get("FACET_ASSETS"), SHARED / "ict_facekit"):
+        if folder and (Path(folder) / "ict_facekit.npz").exists():
+            return Path(folder)
+    pytest.skip("the ICT-FaceKit model is not at hand: set FACET_ASSETS")
+
+
+@pytest.fixture(scope="session")
+def lee_perry_smith() -> Path:
+    """Folder of the head scan with true normals; skipped where there is none."""
+    folder = SHARED / "eval" / "lee_perry_smith"
+    if not folder.exists():
+        pytest.skip("the head scan is not at hand")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut():
+    """scikit-image's photo of an astronaut, (512, 512, 3) uint8 RGB, public domain."""
+    from skimage import data
+
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory) -> Path:
+    """File of untrained weights of the compact network: enough wherever the answer's quality is no matter."""
+    import torch
+
+    from pipeline.normals.network import build_network
+    from pipeline.weights import save_weights
+
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_weights(build_network("compact"), path, half=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mixed_photos(tmp_path_factory) -> tuple[Path, dict]:
+    """Folder of good, broken, odd and hostile files; name -> what the record of the file must say."""
+    from bad_images import make_bad_images
+
+    folder = tmp_path_factory.mktemp("mixed photos")
+    return folder, make_bad_images(folder)
+
+
+@pytest.fixture(scope="session")
+def mixed_run(mixed_photos, random_weights, tmp_path_factory) -> Path:
+    """Run folder of the main job over `mixed_photos`, in this process."""
+    from pipeline.config import load_config
+    from pipeline.run.config import RunConfig
+    from pipeline.run.job import run_normals
+
+    out = tmp_path_factory.mktemp("mixed") / "run"
+    options = [
+        f"normals.weights={random_weights}",
+        "plan.shard_size=16",
+        "engine.name=local",
+        "engine.cpus=1",
+    ]
+    run_normals(str(mixed_photos[0]), str(out), load_config(RunConfig, None, options))
+    return out

@@ -1,0 +1,190 @@
+"""The crop rule at every border and rounding case, the crop and the mask."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.faces.crop import CropWindow, crop_image, crop_window, hull_mask, round_half_up
+
+
+def box(left, top, right, bottom) -> np.ndarray:
+    """68 landmarks whose tight box is this."""
+    points = np.full((68, 2), ((left + right) / 2, (top + bottom) / 2), np.float64)
+    points[0], points[1] = (left, top), (right, bottom)
+    return points
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "size", "expected"),
+    [
+        # Inside a photo of 640 x 480: the side is 1.2 times the longer side, centred.
+        (box(200, 100, 300, 180), (640, 480), (190, 80, 120)),
+        (box(200, 100, 280, 200), (640, 480), (180, 90, 120)),
+        # The side is rounded: 1.2 * 104 = 124.8, 1.2 * 101 = 121.2.
+        (box(200, 100, 304, 180), (640, 480), (190, 78, 125)),
+        (box(200, 100, 301, 180), (640, 480), (190, 80, 121)),
+        # The corner is rounded half up: 250.5 - 60 and 62.5 - 60; 2.5 would become 2 by Python's round.
+        (box(201, 13, 300, 112), (640, 480), (191, 3, 119)),
+        (box(200.5, 12.5, 300.5, 112.5), (640, 480), (191, 3, 120)),
+        # Left and upper border: clamped to 0 before rounding.
+        (box(5, 100, 105, 180), (640, 480), (0, 80, 120)),
+        (box(9, 3, 109, 103), (640, 480), (0, 0, 120)),
+        (box(9.6, 9.4, 109.6, 109.4), (640, 480), (0, 0, 120)),
+        (box(10.6, 10.4, 110.6, 110.4), (640, 480), (1, 0, 120)),
+        # Right and lower border: moved, not cut. 530 + 120 = 650 > 640.
+        (box(540, 100, 640, 180), (640, 480), (520, 80, 120)),
+        (box(530, 380, 630, 480), (640, 480), (520, 360, 120)),
+        (box(520, 350, 620, 450), (640, 480), (510, 340, 120)),
+        # It ends exactly at the border.
+        (box(530, 370, 630, 470), (640, 480), (520, 360, 120)),
+        # A side longer than the photo's shorter one becomes that.
+        (box(100, 20, 500, 460), (640, 480), (60, 0, 480)),
+        (box(20, 100, 460, 500), (480, 640), (0, 60, 480)),
+        (box(0, 0, 99, 99), (100, 100), (0, 0, 100)),
+        (box(500, 10, 640, 470), (640, 480), (160, 0, 480)),
+        # Landmarks over the border, or wholly outside.
+        (box(-60, -40, 40, 60), (640, 480), (0, 0, 120)),
+        (box(600, 440, 700, 540), (640, 480), (520, 360, 120)),
+        (box(900, 100, 1000, 200), (640, 480), (520, 90, 120)),
+        (box(-1000, 100, -900, 200), (640, 480), (0, 90, 120)),
+        # Smallest photo, no extent.
+        (box(0, 0, 0, 0), (1, 1), (0, 0, 1)),
+        (box(7, 7, 7, 7), (20, 10), (7, 7, 1)),
+        (box(3, 3, 90, 90), (5, 1), (4, 0, 1)),
+    ],
+)
+def test_window(landmarks, size, expected):
+    assert crop_window(landmarks, *size) == CropWindow(*expected)
+
+
+def seed_rule(points, width, height):
+    """The rule as it is written down, step by step, in exact fractions."""
+
+    def rounded(value):
+        return math.floor(value + Fraction(1, 2))
+
+    xs, ys = [Fraction(x) for x, _ in points], [Fraction(y) for _, y in points]
+    x_mean, y_mean = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
+    side = rounded(Fraction(12, 10) * max(max(xs) - min(xs), max(ys) - min(ys)))
+    if side > min(height, width):
+        side = min(height, width)
+    left = rounded(max(0, x_mean - Fraction(side) / 2))
+    right = left + side
+    top = rounded(max(0, y_mean - Fraction(side) / 2))
+    bottom = top + side
+    if right > width:
+        right, left = width, width - side
+    if bottom > height:
+        bottom, top = height, height - side
+    return CropWindow(left, top, side)
+
+
+def test_window_follows_the_written_rule():
+    rng = np.random.default_rng(0)
+    clamped = set()
+    for _ in range(3000):
+        width, height = (int(side) for side in rng.integers(1, 120, 2))
+        centre = rng.integers(-20, 140, 2)
+        points = centre + rng.integers(-40, 41, (68, 2)) // int(rng.integers(1, 12))
+        if np.ptp(points, axis=0).max() == 0:
+            continue
+        window = crop_window(points, width, height)
+        assert window == seed_rule(points.tolist(), width, height)
+        assert 0 <= window.left <= width - window.size
+        assert 0 <= window.top <= height - window.size
+        clamped.add((window.left == 0, window.left == width - window.size, window.size == min(width, height)))
+    assert len(clamped) >= 6  # the cases were all met
+
+
+def test_rounding_is_half_up():
+    assert [round_half_up(value) for value in (0.49, 0.5, 1.5, 2.5, 3.49)] == [0, 1, 2, 3, 3]
+    assert crop_window(box(0, 0, 3, 3), 9, 9, scale=1.5).size == 5  # 4.5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_landmarks_that_are_no_numbers_are_refused(bad):
+    points = box(10, 10, 20, 20)
+    points[5, 1] = bad
+    with pytest.raises(ValueError, match="finite"):
+        crop_window(points, 100, 100)
+
+
+@pytest.mark.parametrize("window", [CropWindow(0, 0, 90), CropWindow(30, 10, 61), CropWindow(13, 0, 1)])
+def test_crop_is_the_resized_slice(window):
+    image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    cut = image[window.top : window.top + window.size, window.left : window.left + window.size]
+    expected = cv2.resize(cut, (256, 256), interpolation=cv2.INTER_LINEAR)
+    crop = crop_image(image, window)
+    assert crop.dtype == np.uint8
+    np.testing.assert_array_equal(crop, expected)
+
+
+def test_a_crop_of_its_own_size_is_an_unchanged_copy():
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    crop = crop_image(image, CropWindow(20, 30, 256))
+    np.testing.assert_array_equal(crop, image[30:286, 20:276])
+    crop[:] = 0
+    assert image.any()
+
+
+def ellipse(centre_x, centre_y, radius_x, radius_y) -> np.ndarray:
+    angles = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    return np.stack([centre_x + radius_x * np.cos(angles), centre_y + radius_y * np.sin(angles)], axis=1)
+
+
+def inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Distance of every pixel to the inside of a convex polygon, negative outside; counter-clockwise."""
+    y, x = np.mgrid[:height, :width]
+    edges = np.roll(points, -1, axis=0) - points
+    distance = np.full((height, width), np.inf)
+    for (px, py), (ex, ey) in zip(points, edges, strict=True):
+        if length := np.hypot(ex, ey):
+            distance = np.minimum(distance, (ex * (y - py) - ey * (x - px)) / length)
+    return distance
+
+
+def test_mask_is_the_convex_hull_without_antialiasing():
+    landmarks = np.floor(ellipse(150, 140, 70, 90))
+    landmarks[10:20] = (150, 140)  # points inside change nothing
+    hull = cv2.convexHull(landmarks.astype(np.int32))[:, 0].astype(float)
+    if cv2.contourArea(hull.astype(np.float32), oriented=True) < 0:
+        hull = hull[::-1]
+    mask = hull_mask(landmarks, CropWindow(10, 10, 256), 300, 280)
+    distance = inside(hull, 300, 280)[10:266, 10:266]
+    assert set(np.unique(mask)) == {0, 255}
+    assert (mask[distance >= 0] == 255).all()
+    assert (mask[distance < -1] == 0).all()
+
+
+def test_mask_is_resized_by_nearest_neighbour_over_the_window():
+    landmarks = ellipse(60, 50, 30, 40)
+    window = crop_window(landmarks, 130, 110)
+    full = np.zeros((110, 130), np.uint8)
+    cv2.fillPoly(full, [cv2.convexHull(np.floor(landmarks + 0.5).astype(np.int32))], 1)
+    index = np.arange(256) * window.size // 256
+    expected = full[window.top + index][:, window.left + index] * 255
+    np.testing.assert_array_equal(hull_mask(landmarks, window, 130, 110), expected)
+
+
+def test_mask_of_landmarks_over_the_border():
+    landmarks = ellipse(5, 50, 30, 40)
+    window = crop_window(landmarks, 100, 100)
+    assert window.left == 0
+    mask = hull_mask(landmarks, window, 100, 100)
+    assert mask[128, 0] == 255  # the hull goes on beyond the photo
+    assert mask[128, -1] == 0
+
+
+def test_mask_and_crop_show_the_same_place():
+    landmarks = ellipse(400, 300, 55, 70)
+    image = np.zeros((480, 640, 3), np.uint8)
+    cv2.fillConvexPoly(image, np.floor(landmarks + 0.5).astype(np.int32), (255, 255, 255))
+    window = crop_window(landmarks, 640, 480)
+    crop = crop_image(image, window)[..., 0]
+    mask = hull_mask(landmarks, window, 640, 480)
+    assert np.mean((crop > 127) != (mask > 0)) < 0.02

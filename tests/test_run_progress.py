@@ -1,0 +1,87 @@
+"""What a run says while it goes and when it ends."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+
+from pipeline.run import progress
+from pipeline.run.counts import Counts
+from pipeline.run.job import Result
+from pipeline.run.progress import Progress
+from pipeline.run.records import FAILED, NO_FACE, OK
+from pipeline.run.summary import summarise, summarise_stopped
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def counts(images: int, faces: int = 0, **failures: int) -> Counts:
+    total = Counts(images=images, faces=faces)
+    total.error_codes.update(failures)
+    return total
+
+
+def test_line_tells_rate_and_time_left_of_this_session():
+    clock = Clock()
+    shown = Progress(10_000, counts(4000, 4100, truncated=5), stream=io.StringIO(), clock=clock)
+    assert shown.line() == "4,000/10,000 images, 0.0 images/s, 4,100 faces, 5 failed, ? left"
+    clock.now += 50
+    shown.add(counts(1000, 900, timeout=2))
+    assert shown.line() == "5,000/10,000 images, 20.0 images/s, 5,000 faces, 7 failed, 4:10 left"
+    clock.now += 49_950
+    assert shown.line().endswith("0.0 images/s, 5,000 faces, 7 failed, 69:26:40 left")
+
+
+def test_lines_are_written_where_there_is_no_terminal():
+    """One after each interval, whether or not anything was done meanwhile."""
+    written = io.StringIO()
+    with Progress(10, Counts(), stream=written, interval=0.001):
+        while written.getvalue().count("0/10 images") < 2:
+            time.sleep(0.001)
+    with Progress(10, Counts(), stream=written, interval=1000):
+        pass
+
+
+def test_bar_in_a_terminal():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    with Progress(10, Counts(), stream=screen) as shown:
+        shown.add(counts(10, 11))
+    assert "10/10" in screen.getvalue()
+    assert "11 faces" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (10**6, "277:46:40")],
+)
+def test_durations(seconds, text):
+    assert progress._duration(seconds) == text
+
+
+def test_summary_names_failures_by_code_and_how_to_go_on():
+    total = Counts(images=5, faces=2, statuses={OK: 1, NO_FACE: 1, FAILED: 3})
+    total.error_codes.update(truncated=2, empty_file=1)
+    total.examples = {"truncated": [("/a\x1b[2J.jpg", "Ends\nearly.")], "empty_file": [("/ü.jpg", "Empty.")]}
+    text = summarise(Result(total, 2.5, [], "out/report/index.html"), "out/")
+    assert text.splitlines() == [
+        "5 photos in 2.5 s, 2.0 a second: 1 with 2 faces, 1 without a face, 3 failed.",
+        "  truncated: 2",
+        "    /a?[2J.jpg: Ends?early.",
+        "  empty_file: 1",
+        "    /ü.jpg: Empty.",
+        "Look at it:  out/report/index.html",
+        'Read it:     pyarrow.dataset.dataset("out/records").to_table()',
+    ]
+    assert "Look at it" not in summarise(Result(total, 2.5, [], None), "out")
+    assert summarise_stopped(Counts(images=1), "out").startswith("Stopped. 1 photo ")

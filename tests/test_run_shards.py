@@ -1,0 +1,246 @@
+"""Parts, shards and markers: what a reader sees is whole, and doing a thing twice does it once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from contextlib import ExitStack
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from run_folder import face, failed, ok
+
+from pipeline.errors import OutputError
+from pipeline.normals.encoding import decode_png
+from pipeline.run import records, shards
+from pipeline.run.config import OutputConfig
+from pipeline.run.counts import Counts
+from pipeline.run.ledger import Ledger
+from pipeline.run.plan import Plan
+from pipeline.run.shards import commit_shard, committed_shards, read_markers, write_part
+from pipeline.run.stages import count
+from pipeline.run.store import SCRATCH, Store
+from pipeline.storage import StorageConfig
+
+CHUNKS = [
+    [ok(1, "/a.jpg", [face(0), face(1)]), failed(2, "/b.jpg", "truncated", "Cut.")],
+    [ok(3, "/c", [face()])],
+]
+
+
+def write_chunks(store: Store, session: str = "s", shard: int = 7) -> Counts:
+    total = Counts()
+    for chunk, rows in enumerate(CHUNKS):
+        write_part(store, session, shard, chunk, records.to_table(rows))
+        total += count(rows, 100, {"read": 0.5})
+    return total
+
+
+def commit(store: Store, png: str = "none", session: str = "s") -> shards.Marker:
+    counts = write_chunks(store, session)
+    return commit_shard(store, session, 7, 2, counts, OutputConfig(png=png))
+
+
+def test_shard_holds_the_rows_in_order_and_its_marker_the_sums(tmp_path):
+    store = Store(str(tmp_path))
+    commit(store)
+    table = ds.dataset(f"{tmp_path}/records").to_table()
+    assert table["uri"].to_pylist() == ["/a.jpg", "/b.jpg", "/c"]
+    assert committed_shards(store) == {7}
+    (marker,) = read_markers(store, {7})
+    assert marker.counts.to_json() == {
+        "images": 3,
+        "faces": 3,
+        "bytes_read": 200,
+        "status": {"ok": 2, "failed": 1},
+        "error_code": {"truncated": 1},
+        "examples": {"truncated": [("/b.jpg", "Cut.")]},
+        "stage_seconds": {"read": 1.0, "crop": 0.0, "normals": 0.0, "write": 0.0},
+    }
+    for file in marker.files:
+        content = store.read(file.name)
+        assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert not (tmp_path / SCRATCH / "s" / "00007").exists()
+
+
+@pytest.mark.parametrize("png", ["none", "folder", "tar"])
+def test_shard_done_twice_has_the_same_bytes(tmp_path, png):
+    first, second = (commit(Store(str(tmp_path / name)), png, name) for name in "ab")
+    assert first == second
+    commit(Store(str(tmp_path / "a")), png, "again")
+    content = {
+        name: {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in "ab"
+    }
+    assert content["a"] == content["b"]
+
+
+def test_pngs_as_files(tmp_path):
+    commit(Store(str(tmp_path)), "folder")
+    folder = tmp_path / "png" / "shard-00007"
+    names = {f"{face}-{kind}.png" for face in ("1-0", "1-1", "3-0") for kind in ("crop", "normal", "mask")}
+    assert {path.name for path in folder.iterdir()} == names
+    assert decode_png((folder / "1-1-mask.png").read_bytes()).shape == (256, 256)
+
+
+def test_pngs_as_tar(tmp_path):
+    commit(Store(str(tmp_path)), "tar")
+    with tarfile.open(tmp_path / "png" / "shard-00007.tar") as tar:
+        assert len(tar.getnames()) == 9
+        member = tar.extractfile("3-0-normal.png")
+        assert member is not None
+        assert decode_png(member.read()).shape == (256, 256, 3)
+        assert all(info.mtime == 0 and not info.uname for info in tar)
+
+
+@pytest.mark.parametrize("broken", ["_done/", "records/", "png/"])
+def test_shard_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch, broken):
+    store = Store(str(tmp_path))
+    create = Store.create
+
+    def failing(self, name):
+        if name.startswith(broken):
+            raise OutputError("no space left")
+        return create(self, name)
+
+    monkeypatch.setattr(Store, "create", failing)
+    with pytest.raises(OutputError, match="no space"):
+        commit(store, "tar")
+    assert committed_shards(store) == set()
+    monkeypatch.undo()
+    commit(store, "tar", "next")
+    assert committed_shards(store) == {7}
+
+
+def test_lost_part_is_noticed(tmp_path):
+    store = Store(str(tmp_path))
+    counts = write_chunks(store)
+    with pytest.raises(OutputError, match="2 records for 3 photos"):
+        commit_shard(store, "s", 7, 1, counts, OutputConfig())
+    assert committed_shards(store) == set()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"shard": 7}', b"\xff"])
+def test_damaged_marker_is_named(tmp_path, content):
+    store = Store(str(tmp_path))
+    commit(store)
+    store.write("_done/00007.json", content)
+    with pytest.raises(OutputError, match=r"00007\.json is damaged"):
+        read_markers(store, {7})
+
+
+def test_strange_files_beside_the_markers_are_no_shards(tmp_path):
+    store = Store(str(tmp_path))
+    for name in ("00001.json", "readme.txt", "x.json", ".json", "00002.json.bak"):
+        store.write(f"_done/{name}", b"{}")
+    assert committed_shards(store) == {1}
+
+
+def test_counts_add_up_and_survive_json():
+    rows = [failed(number, f"/{number}", "truncated", "Cut.") for number in range(5)]
+    total = count(rows, 10, {"crop": 1.0})
+    total += count([*rows[:2], *CHUNKS[0]], 20, {"crop": 0.5, "write": 2.0})
+    assert (total.images, total.faces, total.bytes_read, total.failures) == (9, 2, 30, 8)
+    assert total.examples == {"truncated": [("/0", "Cut."), ("/1", "Cut."), ("/2", "Cut.")]}
+    assert Counts.from_json(json.loads(json.dumps(total.to_json()))) == total
+
+
+def test_examples_tell_no_secrets():
+    total = count([failed(1, "https://user:word@host/a.jpg?token=x", "timeout", "Late.")], 0, {})
+    assert total.examples == {"timeout": [("https://host/a.jpg", "Late.")]}
+
+
+def test_ledger_says_when_a_shard_is_complete():
+    ledger = Ledger(Plan(images=50, bytes=0, shard_size=30, chunk_size=10, digest=""))
+
+    def part(shard, chunk):
+        return ledger.add(shard, chunk, count([failed(chunk, f"/{chunk}", "x", "")], 0, {}))
+
+    assert [part(0, 2), part(1, 0), part(0, 0), part(0, 0)] == [None] * 4
+    total = part(0, 1)
+    assert total is not None
+    assert total.images == 3
+    assert [uri for uri, _ in total.examples["x"]] == ["/0", "/1", "/2"]
+    assert part(1, 1) is not None
+
+
+class TestStore:
+    def test_file_appears_only_when_it_is_whole(self, tmp_path):
+        store = Store(str(tmp_path / "out"))
+        stack = ExitStack()
+        file = stack.enter_context(store.create("a/b.bin"))
+        file.write(b"half")
+        with pytest.raises(ZeroDivisionError), stack:
+            _ = 1 / 0
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        with store.create("a/b.bin") as file:
+            file.write(b"who")
+            file.write(memoryview(b"le"))
+            assert not (tmp_path / "out" / "a").joinpath("b.bin").exists()
+        assert store.read("a/b.bin") == b"whole"
+        assert (file.size, file.sha256) == (5, hashlib.sha256(b"whole").hexdigest())
+
+    def test_listing_and_removing(self, tmp_path):
+        store = Store(f"file://{tmp_path}/out")
+        assert store.names() == store.names("nothing") == []
+        store.write("a/x", b"1")
+        store.write("b", b"2")
+        assert (store.names(), store.names("a")) == (["a", "b"], ["x"])
+        store.remove("a")
+        store.remove("a")
+        assert store.names() == ["b"]
+
+    def test_odd_folder_names(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        store = Store("zwei::drei/ü #?%20/")
+        store.write("x", b"1")
+        assert (tmp_path / "zwei::drei" / "ü #?%20" / "x").read_bytes() == b"1"
+        monkeypatch.chdir("/")
+        assert store.read("x") == b"1"
+
+    def test_impossible_places_are_explained(self, tmp_path):
+        (tmp_path / "file").write_bytes(b"")
+        for url in (f"{tmp_path}/file", f"{tmp_path}/file/below", "nosuchscheme://x/y", "/proc/facet"):
+            with pytest.raises(OutputError, match="Cannot write"):
+                Store(url).write("x", b"1")
+        with pytest.raises(FileNotFoundError):
+            Store(str(tmp_path)).read("nothing")
+
+
+@pytest.mark.s3
+def test_shard_on_s3(monkeypatch):
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        storage = StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=1)
+        with pytest.raises(OutputError, match="bucket"):
+            Store("s3://missing/x", storage).write("a", b"1")
+        client = boto3.client("s3", endpoint_url=storage.endpoint_url, region_name="us-east-1")
+        client.create_bucket(Bucket="facet")
+        client.close()
+        store = Store("s3://facet/some/run", storage)
+        assert store.names() == []
+        commit(store, "tar")
+        assert store.names() == ["_done", "png", "records"]
+        assert committed_shards(store) == {7}
+        (marker,) = read_markers(store, {7})
+        for file in marker.files:
+            assert hashlib.sha256(store.read(file.name)).hexdigest() == file.sha256
+        with store.open("records/shard-00007.parquet") as file:
+            assert pq.read_table(file).num_rows == 3
+        store.remove("records")
+        assert store.names("records") == []
+    finally:
+        server.stop()
