@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from spheres import sphere_row, write_rows
 
@@ -25,7 +26,8 @@ STARTED = re.compile(r"pid=(\d+)\) world_rank=1")
 def command_of(rows: str, out: Path, steps: int) -> list[str]:
     settings = [
         f"steps={steps}",
-        "stages=[{size: 32, batch_size: 2}]",
+        # At 32 pixels and two rows batch norm would see two values per channel, and gradients explode.
+        "stages=[{size: 64, batch_size: 4}]",
         "threads=1",
         "data.threads=1",
         "data.validation_limit=1",
@@ -38,14 +40,13 @@ def command_of(rows: str, out: Path, steps: int) -> list[str]:
     return [sys.executable, "-m", "jobs.train", "--data", rows, "--out", str(out), *flags]
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 240) -> object:
-    """Polls until a condition holds; fails when the process ends or the time is over."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert process.poll() is None, "the driver ended"
-        assert time.monotonic() < deadline, "nothing happened"
+def wait_until(condition: Callable[[], object], log: Path, process: subprocess.Popen | None = None) -> None:
+    """Polls until a condition holds; fails, showing the log, when the process ends or the time is over."""
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process is None or process.poll() is None, log.read_text()[-5000:]
+        assert time.monotonic() < deadline, log.read_text()[-5000:]
         time.sleep(0.2)
-    return found
 
 
 def last_step(out: Path) -> int:
@@ -77,18 +78,20 @@ def test_two_workers_survive_a_killed_worker_and_a_killed_driver(tmp_path):
         ) as driver,
     ):
         try:
-            wait_for(lambda: last_step(out) > 1, driver)
+            wait_until(lambda: last_step(out) > 1, log, driver)
             (worker,) = STARTED.findall(log.read_text())
             before = last_step(out)
             os.kill(int(worker), signal.SIGKILL)
             # A second group of workers starts and goes on behind the last checkpoint.
-            wait_for(lambda: len(STARTED.findall(log.read_text())) == 2, driver)
-            wait_for(lambda: last_step(out) > before + 1, driver)
+            wait_until(lambda: len(STARTED.findall(log.read_text())) == 2, log, driver)
+            wait_until(lambda: last_step(out) > before + 1, log, driver)
             resumed = [int(step) for step in re.findall(r"Resumed at step (\d+)", log.read_text())]
             assert len(resumed) == 1
             assert resumed[0] >= before
         finally:
             driver.kill()
+    workers = [int(pid) for pid in re.findall(r"pid=(\d+)\) world_rank=", log.read_text())]
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers), log)
     reached = last_step(out)
     result = subprocess.run(
         command_of(rows, out, reached + 3),
@@ -100,10 +103,11 @@ def test_two_workers_survive_a_killed_worker_and_a_killed_driver(tmp_path):
         timeout=200,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"Resumed at step {reached}" in result.stdout + result.stderr
+    (again,) = (int(step) for step in re.findall(r"Resumed at step (\d+)", result.stdout + result.stderr))
+    assert resumed[0] < again <= reached  # a checkpoint counts when Ray has noted it, just after it is there
     assert last_step(out) == reached + 3
     state = checkpoint.read(str(max(out.glob("checkpoint_*/state.pt"), key=os.path.getmtime)))
-    assert state["positions"]["image_to_normals"] == 2 * (reached + 3)
+    assert state["positions"]["image_to_normals"] == 4 * (reached + 3)
     steps = {int(found["step"]) for found in state["optimiser"]["state"].values()}
     assert max(steps) == reached + 3
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -157,8 +157,8 @@ def check_resources(workers: WorkerConfig, cluster: dict[str, float]) -> None:
 
 def _train_worker(job: dict[str, Any]) -> dict[str, float]:
     worker = RayWorker()
-    level = logging.INFO if worker.rank == 0 else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    # Ray has set up the root logger: what all workers log alike is for the first to say.
+    logging.getLogger("pipeline").setLevel(logging.INFO if worker.rank == 0 else logging.WARNING)
     config = TrainConfig.model_validate({**job["config"], "device": str(worker.device)})
     if worker.rank != 0:
         return Trainer(config, job["data"], None, worker, job["initial"]).run()
