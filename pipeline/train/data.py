@@ -30,6 +30,8 @@ IMAGE, NORMALS, PAIRED = 1, 2, 3
 """What a row holds, as bits."""
 
 COLUMNS = ("id", "image", "normal", "mask", "regions", "landmarks", "meta")
+_HALVES = {IMAGE: ("image",), NORMALS: ("normal", "mask", "regions")}
+# Columns that a bit stands for.
 _SCANNERS = 16
 _NAMED = 20
 # A set with a systematic fault would fill the log: name the first bad rows and count the rest.
@@ -201,7 +203,10 @@ def _record_kinds(file: pq.ParquetFile, index: int) -> np.ndarray:
 
 
 def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample | None]:
-    """Reads and decodes the rows of a group; a row that cannot be used is None and noted in `bad`."""
+    """Reads and decodes the rows of a group; a row that cannot be used is None and noted in `bad`.
+
+    Of a row, what its kind does not name is left out, even if the file holds it.
+    """
     try:
         with group.filesystem.open(group.path, "rb") as stream:
             file = pq.ParquetFile(stream)
@@ -219,8 +224,9 @@ def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample |
     for row, kind in zip(rows, group.kinds, strict=True):
         sample = None
         if kind:
+            hidden = {name: None for bit, names in _HALVES.items() if not kind & bit for name in names}
             try:
-                sample = decode_row(row, size)
+                sample = decode_row({**row, **hidden}, size)
             except DataError as error:
                 bad.add(f"{row['id']} of {group.path}", error.message)
         samples.append(sample)
