@@ -39,6 +39,7 @@ def test_schema_is_the_promised_one():
     )
     text = dict.fromkeys(("sha256", "status", "error_code", "error_message"), pa.string())
     promised = {"id": pa.int64(), "uri": pa.string(), "width": pa.int32(), "height": pa.int32(), **text}
+    promised["duplicate_of"] = pa.int64()
     assert dict(zip(records.SCHEMA.names, records.SCHEMA.types, strict=True)) == promised | {
         "faces": pa.list_(face)
     }

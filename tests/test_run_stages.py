@@ -76,10 +76,10 @@ def test_errors_that_concern_the_run_end_it(config, monkeypatch):
 def test_files_too_large_to_carry_are_read_one_by_one(tmp_path, config, face_png, monkeypatch):
     (tmp_path / "in").mkdir()
     for number in range(5):
-        (tmp_path / "in" / f"{number}.png").write_bytes(face_png)
+        (tmp_path / "in" / f"{number}.png").write_bytes(face_png + bytes([number]))
     store = Store(str(tmp_path / "out"))
     plan = write_plan(store, list_input(str(tmp_path / "in")), config.plan)
-    monkeypatch.setattr(stages, "CARRIED_BYTES", 2 * len(face_png))
+    monkeypatch.setattr(stages, "CARRIED_BYTES", 2 * len(face_png) + 2)
     chunk = ReadStage(Work(store, "s", plan, config))(0, 0)
     assert [content is not None for _, content in chunk.photos] == [True, True, False, False, False]
     assert [row["status"] for row in CropStage(config)(chunk).records] == ["ok"] * 5

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.run import records
+from pipeline.storage import shown_uri
 
 EXAMPLES = 3
 """Photos named per error code."""
@@ -19,7 +26,8 @@ class Counts:
     Attributes:
         images: Photos, whatever became of them.
         faces: Faces found.
-        bytes_read: Size of the photos' files.
+        bytes_read: Bytes of the photos' files; those of photos that were tried again count again.
+        duplicates: Photos with the same bytes as an earlier one of their shard.
         statuses: Photos by status.
         error_codes: Photos that failed, by error code.
         examples: Error code -> up to `EXAMPLES` pairs of URI and message.
@@ -29,6 +37,7 @@ class Counts:
     images: int = 0
     faces: int = 0
     bytes_read: int = 0
+    duplicates: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     error_codes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -43,6 +52,7 @@ class Counts:
         self.images += other.images
         self.faces += other.faces
         self.bytes_read += other.bytes_read
+        self.duplicates += other.duplicates
         self.statuses.update(other.statuses)
         self.error_codes.update(other.error_codes)
         self.seconds.update(other.seconds)
@@ -57,6 +67,7 @@ class Counts:
             "images": self.images,
             "faces": self.faces,
             "bytes_read": self.bytes_read,
+            "duplicates": self.duplicates,
             "status": dict(self.statuses.most_common()),
             "error_code": dict(self.error_codes.most_common()),
             "examples": self.examples,
@@ -70,6 +81,7 @@ class Counts:
             images=values["images"],
             faces=values["faces"],
             bytes_read=values["bytes_read"],
+            duplicates=values["duplicates"],
             statuses=Counter(values["status"]),
             error_codes=Counter(values["error_code"]),
             examples={
@@ -77,3 +89,38 @@ class Counts:
             },
             seconds=Counter(values["stage_seconds"]),
         )
+
+
+def count(
+    rows: list[dict[str, Any]], bytes_read: int = 0, seconds: Mapping[str, float] | None = None
+) -> Counts:
+    """Adds up records.
+
+    Args:
+        rows: See `pipeline.run.records`.
+        bytes_read: Bytes of their photos' files.
+        seconds: Stage -> time spent on them.
+    """
+    counts = Counts(
+        images=len(rows),
+        faces=sum(len(row["faces"]) for row in rows),
+        bytes_read=bytes_read,
+        duplicates=sum(row["duplicate_of"] is not None for row in rows),
+        statuses=Counter(row["status"] for row in rows),
+        seconds=Counter(seconds),
+    )
+    for row in rows:
+        if row["status"] == records.FAILED:
+            counts.error_codes[row["error_code"]] += 1
+            examples = counts.examples.setdefault(row["error_code"], [])
+            if len(examples) < EXAMPLES:
+                examples.append((shown_uri(row["uri"]), row["error_message"]))
+    return counts
+
+
+def count_table(table: pa.Table) -> Counts:
+    """Adds up records that are a table, without a copy of their images."""
+    rows = table.select(["uri", "duplicate_of", "status", "error_code", "error_message"]).to_pylist()
+    for row, faces in zip(rows, pc.list_value_length(table["faces"]).to_pylist(), strict=True):
+        row["faces"] = range(faces)
+    return count(rows)

@@ -154,4 +154,5 @@ def _process(shard: int, chunk: int) -> Written:
 
 def _commit(work: Work, shard: int, counts: Counts) -> None:
     chunks = work.plan.shard_chunks(shard)
-    commit_shard(work.store, work.session, shard, chunks, counts, work.config.output)
+    merge = bool(work.codes)
+    commit_shard(work.store, work.session, shard, chunks, counts, work.config.output, merge=merge)

@@ -158,7 +158,8 @@ class Committer:
         """Commits a shard whose chunks are all written."""
         work = self._work
         chunks = work.plan.shard_chunks(shard)
-        commit_shard(work.store, work.session, shard, chunks, counts, work.config.output)
+        merge = bool(work.codes)
+        commit_shard(work.store, work.session, shard, chunks, counts, work.config.output, merge=merge)
 
 
 def _to_row(message: Message) -> Row:

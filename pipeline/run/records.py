@@ -9,6 +9,7 @@ centres at integers. Normals are in camera space as `--convention` says; see `pi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -56,6 +57,11 @@ SCHEMA = pa.schema(
         _field("width", pa.int32(), "Width of the upright photo; null when it was not decoded."),
         _field("height", pa.int32(), "Height of the upright photo; null when it was not decoded."),
         _field("sha256", pa.string(), "Digest of the file's bytes, hexadecimal; null when not read."),
+        _field(
+            "duplicate_of",
+            pa.int64(),
+            "First photo of the shard with the same bytes, whose result this row repeats; else null.",
+        ),
         _field("status", pa.string(), "ok: faces found; no_face: none; failed: see error_code.", False),
         _field("error_code", pa.string(), "Stable reason why there are no faces; null when ok."),
         _field("error_message", pa.string(), "The reason in words; null when ok."),
@@ -103,6 +109,55 @@ def set_failed(record: dict[str, Any], error: Exception) -> None:
     else:
         code, message = INTERNAL_ERROR, f"{type(error).__name__}: {error}"
     record.update(status=FAILED, error_code=code, error_message=message, faces=[])
+
+
+def complete_duplicates(rows: list[dict[str, Any]]) -> None:
+    """Gives rows with `duplicate_of` the result of the row that they refer to, faces included.
+
+    Args:
+        rows: The records of a chunk, changed in place; a row refers to one before it.
+    """
+    results = ("width", "height", "status", "error_code", "error_message", "faces")
+    by_id = {row["id"]: row for row in rows}
+    for row in rows:
+        if row["duplicate_of"] is not None:
+            first = by_id[row["duplicate_of"]]
+            row.update({name: first[name] for name in results})
+
+
+class DuplicateFinder:
+    """Says which rows of one shard repeat an earlier one: the same bytes with the same result.
+
+    The chunks of a shard are worked on apart, and only when it is put together can they be compared. Bytes
+    that failed at one time and not at another, or whose landmarks come from different files, are not
+    joined.
+    """
+
+    def __init__(self) -> None:
+        self._first_ids: dict[tuple[str, ...], int] = {}
+
+    def mark(self, table: pa.Table) -> pa.Table:
+        """Returns the next rows of the shard, in the order of the plan, with `duplicate_of` as it must be."""
+        rows = table.select(["id", "sha256", "status", "error_code"]).to_pylist()
+        column = []
+        for row, landmarks in zip(rows, _landmarks(table), strict=True):
+            first = row["id"]
+            if row["sha256"] is not None:
+                key = row["sha256"], row["status"], str(row["error_code"]), landmarks
+                first = self._first_ids.setdefault(key, first)
+            column.append(None if first == row["id"] else first)
+        index = SCHEMA.get_field_index("duplicate_of")
+        return table.set_column(index, SCHEMA.field(index), pa.array(column, pa.int64()))
+
+
+def _landmarks(table: pa.Table) -> Iterator[str]:
+    """Yields for every row what tells its faces from others."""
+    faces = table["faces"].combine_chunks()
+    landmarks = faces.flatten().field("landmarks")
+    start = 0
+    for length in faces.value_lengths().to_pylist():
+        yield str(landmarks.slice(start, length).to_pylist())
+        start += length
 
 
 def to_table(records: list[dict[str, Any]]) -> pa.Table:

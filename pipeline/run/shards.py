@@ -4,18 +4,26 @@ A chunk's records are written as a part under _work/. When all parts of a shard 
 to records/shard-00042.parquet (and png/shard-00042...), and at the very last the marker _done/00042.json
 is written. Only the marker makes a shard exist: readers and resuming runs look at markers alone, and a
 shard without one is simply done again, under the same names.
+
+When single photos of a committed shard are tried again, the parts hold those photos alone and take the
+place of their old records. The marker is removed before anything else changes, so that whoever looks at
+markers never sees old and new mixed.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import json
+import re
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,10 +31,16 @@ import pyarrow.parquet as pq
 from pipeline.errors import OutputError
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
-from pipeline.run.counts import Counts
+from pipeline.run.counts import Counts, count_table
 from pipeline.run.store import SCRATCH, HashedFile, Store
 
 DONE = "_done"
+
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
+"""What comes of reading a marker that is none."""
+
+FETCH_BYTES = 1 << 20
+"""Remote files are fetched in pieces of this size."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,19 @@ class WrittenFile:
 
 @dataclass(frozen=True)
 class Marker:
-    """Content of a commit marker."""
+    """Content of a commit marker.
+
+    Attributes:
+        shard: Number of the shard.
+        counts: What its records add up to.
+        files: Its files, but for loose PNGs.
+        session: The session that committed it.
+    """
 
     shard: int
     counts: Counts
     files: list[WrittenFile]
+    session: str
 
 
 def write_part(store: Store, session: str, shard: int, chunk: int, table: pa.Table) -> None:
@@ -54,52 +76,74 @@ def write_part(store: Store, session: str, shard: int, chunk: int, table: pa.Tab
 
 
 def commit_shard(  # noqa: PLR0917
-    store: Store, session: str, shard: int, chunks: int, counts: Counts, config: OutputConfig
+    store: Store,
+    session: str,
+    shard: int,
+    chunks: int,
+    counts: Counts,
+    config: OutputConfig,
+    *,
+    merge: bool = False,
 ) -> Marker:
     """Joins the parts of a shard, one in memory at a time, writes its marker and removes the parts.
+
+    Called again after it has ended well, it does nothing: its caller may have been killed in between.
 
     Args:
         store: The run folder.
         session: The session that wrote the parts.
         shard: Number of the shard.
         chunks: Number of its parts.
-        counts: What its records add up to.
+        counts: What the parts add up to.
         config: Whether PNG files are to be written beside the records.
+        merge: The shard is committed, and the parts hold new records of some of its photos. All other
+            records stay as they are, but for `duplicate_of` of photos that repeat one of these. Killed in
+            the middle, this leaves a shard without a marker: nothing is lost, but the whole of it has to
+            be done again.
 
     Raises:
-        OutputError: Something cannot be written.
+        OutputError: Something cannot be written, or what is to be merged is not there or not whole.
     """
+    earlier = _find_marker(store, shard)
+    if earlier and earlier.session == session:
+        return earlier
     files = []
-    rows = 0
+    total = Counts()
     with ExitStack() as stack:
-        name = f"records/shard-{shard:05d}.parquet"
-        file = stack.enter_context(store.create(name))
-        tar_name = f"png/shard-{shard:05d}.tar"
-        tar_file = stack.enter_context(store.create(tar_name)) if config.png == "tar" else None
+        base = stack.enter_context(_committed_records(store, shard, chunks, earlier)) if merge else None
+        if merge:
+            store.remove(marker_name(shard))
+        file = stack.enter_context(store.create(records_name(shard)))
+        tar_file = stack.enter_context(store.create(tar_name(shard))) if config.png == "tar" else None
         with ExitStack() as inner:
             writer = inner.enter_context(pq.ParquetWriter(file, records.SCHEMA, **records.PARQUET_OPTIONS))
             tar = inner.enter_context(_open_tar(tar_file)) if tar_file else None
+            duplicates = records.DuplicateFinder()
+            images = 0
             for chunk in range(chunks):
-                with store.open(_part_name(session, shard, chunk)) as part:
-                    table = pq.read_table(part, schema=records.SCHEMA)
+                part = _read_part(store, session, shard, chunk)
+                images += len(part)
+                table = _replace_rows(base.read_row_group(chunk), part) if base else part
+                table = duplicates.mark(table)
                 writer.write_table(table)
-                rows += len(table)
-                if config.png == "none":
-                    continue
-                for png_name, data in png_files(table):
-                    if tar:
-                        info = tarfile.TarInfo(png_name)
-                        info.size = len(data)
-                        tar.addfile(info, io.BytesIO(data))
-                    else:
-                        store.write(f"png/shard-{shard:05d}/{png_name}", data)
-        files.append(WrittenFile(name, file.size, file.sha256))
+                total += count_table(table)
+                if tar:
+                    _add_pngs(tar, table)
+                elif config.png == "folder":
+                    for name, data in png_files(part):
+                        store.write(f"{png_folder(shard)}/{name}", data)
+            if images != counts.images:
+                raise OutputError(f"Shard {shard} has {images} records for {counts.images} photos.")
+        files.append(WrittenFile(records_name(shard), file.size, file.sha256))
         if tar_file:
-            files.append(WrittenFile(tar_name, tar_file.size, tar_file.sha256))
-    if rows != counts.images:
-        raise OutputError(f"Shard {shard} has {rows} records for {counts.images} photos.")
-    marker = Marker(shard, counts, files)
-    store.write(_marker_name(shard), _dump(marker))
+            files.append(WrittenFile(tar_name(shard), tar_file.size, tar_file.sha256))
+    total.bytes_read = counts.bytes_read
+    total.seconds.update(counts.seconds)
+    if merge and earlier:
+        total.bytes_read += earlier.counts.bytes_read
+        total.seconds.update(earlier.counts.seconds)
+    marker = Marker(shard, total, files, session)
+    store.write(marker_name(shard), _dump(marker))
     store.remove(f"{SCRATCH}/{session}/{shard:05d}")
     return marker
 
@@ -112,10 +156,52 @@ def png_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
                 yield f"{row['id']}-{face['index']}-{kind}.png", face[f"{kind}_png"]
 
 
+def records_name(shard: int) -> str:
+    """Returns the name of a shard's records in the run folder."""
+    return f"records/shard-{shard:05d}.parquet"
+
+
+def tar_name(shard: int) -> str:
+    """Returns the name of a shard's PNG files as a tar."""
+    return f"png/shard-{shard:05d}.tar"
+
+
+def png_folder(shard: int) -> str:
+    """Returns the name of the folder of a shard's loose PNG files."""
+    return f"png/shard-{shard:05d}"
+
+
+def marker_name(shard: int) -> str:
+    """Returns the name of a shard's marker."""
+    return f"{DONE}/{shard:05d}.json"
+
+
 def committed_shards(store: Store) -> set[int]:
     """Returns the numbers of the shards that are done, by listing the markers once."""
-    names = (name.partition(".") for name in store.names(DONE))
-    return {int(stem) for stem, _, suffix in names if suffix == "json" and stem.isdigit()}
+    # Only names that `marker_name` gives: 1.json is not the marker of shard 1.
+    numbers = (re.fullmatch(r"(\d{5}|[1-9]\d{5,})\.json", name, re.ASCII) for name in store.names(DONE))
+    return {int(found[1]) for found in numbers if found}
+
+
+@functools.lru_cache(maxsize=4)
+def committed_codes(store: Store, session: str, shard: int) -> dict[int, str | None]:
+    """Returns photo -> error code of the records of a committed shard.
+
+    Args:
+        store: The run folder.
+        session: Whoever asks: a session that commits the shard anew does not ask again.
+        shard: Number of the shard.
+
+    Raises:
+        OutputError: There are no records, or they cannot be read.
+    """
+    # Chunks of one shard are mostly worked on one after the other: hence the cache.
+    try:
+        with store.open(records_name(shard)) as file:
+            table = pq.read_table(file, columns=["id", "error_code"])
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise _unsound(store, shard, error) from error
+    return dict(zip(table["id"].to_pylist(), table["error_code"].to_pylist(), strict=True))
 
 
 def read_markers(store: Store, shards: set[int]) -> list[Marker]:
@@ -125,24 +211,114 @@ def read_markers(store: Store, shards: set[int]) -> list[Marker]:
         OutputError: A marker is missing or damaged.
     """
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda shard: _read_marker(store, shard), sorted(shards)))
+        return list(pool.map(lambda shard: read_marker(store, shard), sorted(shards)))
 
 
-def _read_marker(store: Store, shard: int) -> Marker:
+def read_marker(store: Store, shard: int) -> Marker:
+    """Returns the marker of a committed shard.
+
+    Raises:
+        OutputError: It is missing or damaged.
+    """
     try:
-        values = json.loads(store.read(_marker_name(shard)))
-        files = [WrittenFile(**file) for file in values["files"]]
-        return Marker(values["shard"], Counts.from_json(values["counts"]), files)
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        return _load(store.read(marker_name(shard)))
+    except (FileNotFoundError, *DAMAGE) as error:
         raise OutputError(
-            f"The marker {store.path(_marker_name(shard))} is damaged ({error}): delete it, and its shard is "
+            f"The marker {store.path(marker_name(shard))} is damaged ({error}): delete it, and its shard is "
             "done again."
         ) from error
+
+
+@contextmanager
+def open_hashed(store: Store, name: str) -> Iterator[tuple[BinaryIO, int, str]]:
+    """Opens a file for reading at any position, and says its (size, SHA-256) as it is there.
+
+    A remote file is fetched once, to a temporary one.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OutputError: It cannot be read.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(store.open(name))
+        if store.is_local:
+            digest, file = hashlib.file_digest(source, "sha256"), source
+        else:
+            digest, file = hashlib.sha256(), stack.enter_context(tempfile.TemporaryFile())
+            while block := source.read(FETCH_BYTES):
+                digest.update(block)
+                file.write(block)
+        size = file.tell()
+        file.seek(0)
+        yield file, size, digest.hexdigest()
+
+
+def _find_marker(store: Store, shard: int) -> Marker | None:
+    try:
+        return _load(store.read(marker_name(shard)))
+    except (FileNotFoundError, *DAMAGE):
+        return None  # a damaged one will be replaced
+
+
+@contextmanager
+def _committed_records(
+    store: Store, shard: int, chunks: int, marker: Marker | None
+) -> Iterator[pq.ParquetFile]:
+    """Opens the records of a committed shard, once it is certain that they are what was committed."""
+    if marker is None:
+        raise _unsound(store, shard, "its marker is gone")
+    try:
+        with open_hashed(store, records_name(shard)) as (file, size, digest):
+            if WrittenFile(records_name(shard), size, digest) not in marker.files:
+                raise _unsound(store, shard, "its records are not what its marker says")
+            parquet = pq.ParquetFile(file)
+            if parquet.num_row_groups != chunks or parquet.metadata.num_rows != marker.counts.images:
+                raise _unsound(store, shard, "its records are not those of the plan")
+            yield parquet
+    except FileNotFoundError as error:
+        raise _unsound(store, shard, "its records are gone") from error
+
+
+def _unsound(store: Store, shard: int, reason: object) -> OutputError:
+    return OutputError(
+        f"Shard {shard} of {store.url} cannot be used ({reason}): clear it with `facet validate --repair`, "
+        "and do it again with `facet normals`."
+    )
+
+
+def _read_part(store: Store, session: str, shard: int, chunk: int) -> pa.Table:
+    with store.open(_part_name(session, shard, chunk)) as part:
+        return pq.read_table(part, schema=records.SCHEMA)
+
+
+def _replace_rows(old: pa.Table, new: pa.Table) -> pa.Table:
+    """Returns the old rows in their order, those that have the id of a new one replaced by it."""
+    if not len(new):
+        return old
+    places = {number: len(old) + place for place, number in enumerate(new["id"].to_pylist())}
+    order = [places.pop(number, place) for place, number in enumerate(old["id"].to_pylist())]
+    if places:
+        raise OutputError(f"There are new records of photos that the shard does not have: {sorted(places)}.")
+    return pa.concat_tables([old, new]).combine_chunks().take(order)
+
+
+def _add_pngs(tar: tarfile.TarFile, table: pa.Table) -> None:
+    for name, data in png_files(table):
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+
+
+def _load(content: bytes) -> Marker:
+    values = json.loads(content)
+    files = [WrittenFile(**file) for file in values["files"]]
+    return Marker(values["shard"], Counts.from_json(values["counts"]), files, values["session"])
 
 
 def _dump(marker: Marker) -> bytes:
     values: dict[str, Any] = {
         "shard": marker.shard,
+        "session": marker.session,
         "counts": marker.counts.to_json(),
         "files": [vars(file) for file in marker.files],
     }
@@ -157,7 +333,3 @@ def _open_tar(file: HashedFile) -> tarfile.TarFile:
 
 def _part_name(session: str, shard: int, chunk: int) -> str:
     return f"{SCRATCH}/{session}/{shard:05d}/{chunk:04d}.parquet"
-
-
-def _marker_name(shard: int) -> str:
-    return f"{DONE}/{shard:05d}.json"

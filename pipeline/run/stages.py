@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +27,9 @@ from pipeline.images.sources import ListedFile
 from pipeline.normals.encoding import encode_normals, encode_png
 from pipeline.run import records
 from pipeline.run.config import RunConfig
-from pipeline.run.counts import EXAMPLES, Counts
+from pipeline.run.counts import Counts, count
 from pipeline.run.plan import Plan, chunk_photos
-from pipeline.run.shards import write_part
+from pipeline.run.shards import committed_codes, write_part
 from pipeline.run.store import Store
 from pipeline.storage import shown_uri
 
@@ -53,12 +52,15 @@ class Work:
         session: Names this process's scratch files, apart from those of earlier sessions.
         plan: The plan of the run.
         config: The resolved configuration.
+        codes: Only photos whose committed record has one of these error codes are worked on, and their new
+            records take the place of the old ones. Empty: a shard is done as a whole.
     """
 
     store: Store
     session: str
     plan: Plan
     config: RunConfig
+    codes: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -125,6 +127,9 @@ class ReadStage:
         """Reads the photos of one chunk."""
         started = time.perf_counter()
         photos = chunk_photos(self._work.store, self._work.plan, shard, chunk)
+        if self._work.codes:
+            codes = committed_codes(self._work.store, self._work.session, shard)
+            photos = [photo for photo in photos if codes.get(photo.id) in self._work.codes]
         carried = np.cumsum([photo.size or 0 for photo in photos]) <= CARRIED_BYTES
         found = iter(self._reader([photo.uri for photo, now in zip(photos, carried, strict=True) if now]))
         fetched = [(photo, next(found) if now else None) for photo, now in zip(photos, carried, strict=True)]
@@ -132,16 +137,23 @@ class ReadStage:
 
 
 class CropStage:
-    """Decodes photos, finds the faces and crops them."""
+    """Decodes photos, finds the faces and crops them.
+
+    Of photos with the same bytes the first of the chunk is worked on. The others are left open, with
+    `duplicate_of` set, for the write stage to complete.
+    """
 
     def __init__(self, config: RunConfig):
         self._config = config
+        # Landmarks from files go by the photo's name: the same bytes may have other faces.
+        self._joins_duplicates = config.detect.mode != "files"
         self._find_faces = FaceFinder(config.detect)
 
     def __call__(self, fetched: Fetched) -> Cropped:
         """Starts the record of every photo."""
         started = time.perf_counter()
         rows, crops, bytes_read = [], [], 0
+        first_ids: dict[str, int] = {}
         for photo, found in fetched.photos:
             row = records.new_record(photo.id, photo.uri)
             try:
@@ -149,7 +161,12 @@ class CropStage:
                     raise found
                 data = read_bytes(photo.uri, self._config.read) if found is None else found
                 bytes_read += len(data)
-                crops += self._crop(row, data)
+                row["sha256"] = hashlib.sha256(data).hexdigest()
+                first = first_ids.setdefault(row["sha256"], photo.id) if self._joins_duplicates else photo.id
+                if first != photo.id:
+                    row["duplicate_of"] = first
+                else:
+                    crops += self._crop(row, data)
             except Exception as error:
                 _fail(row, error)
             rows.append(row)
@@ -163,7 +180,6 @@ class CropStage:
         )
 
     def _crop(self, row: dict[str, Any], data: bytes) -> list[np.ndarray]:
-        row["sha256"] = hashlib.sha256(data).hexdigest()
         image = decode_image(data, self._config.decode)
         height, width = image.shape[:2]
         row.update(width=width, height=height)
@@ -258,6 +274,7 @@ class WriteStage:
             face["normal_png"] = encode_png(estimated.normals[index])
             if estimated.masks is not None:
                 face["mask_png"] = encode_png(estimated.masks[index])
+        records.complete_duplicates(rows)
         write_part(work.store, work.session, estimated.shard, estimated.chunk, records.to_table(rows))
         seconds = {**estimated.seconds, "write": time.perf_counter() - started}
         counts = count(rows, estimated.bytes_read, seconds)
@@ -287,24 +304,6 @@ def describe_face(image: np.ndarray, face: Face) -> tuple[np.ndarray, dict[str, 
         "crop_png": encode_png(crop),
         "mask_png": encode_png(hull_mask(face.landmarks, window, width, height)),
     }
-
-
-def count(rows: list[dict[str, Any]], bytes_read: int, seconds: dict[str, float]) -> Counts:
-    """Adds up the records of a chunk."""
-    counts = Counts(
-        images=len(rows),
-        faces=sum(len(row["faces"]) for row in rows),
-        bytes_read=bytes_read,
-        statuses=Counter(row["status"] for row in rows),
-        seconds=Counter(seconds),
-    )
-    for row in rows:
-        if row["status"] == records.FAILED:
-            counts.error_codes[row["error_code"]] += 1
-            examples = counts.examples.setdefault(row["error_code"], [])
-            if len(examples) < EXAMPLES:
-                examples.append((shown_uri(row["uri"]), row["error_message"]))
-    return counts
 
 
 def _fail(row: dict[str, Any], error: Exception) -> None:
