@@ -6,6 +6,7 @@ process that is killed therefore leaves no cut file under a name that a reader l
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import OutputError
-from pipeline.storage import StorageConfig, explain, local_path, open_filesystem
+from pipeline.storage import StorageConfig, explain, http_status, local_path, open_filesystem
 
 SCRATCH = "_work"
 """Folder for what is not finished; nobody reads it, and it is removed when a run is complete."""
@@ -115,6 +116,50 @@ class Store:
         """
         with self.create(name) as file:
             file.write(data)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Writes a small file unless there is one; of several processes that try, one succeeds.
+
+        On remote storage without conditional writes two processes may both succeed within a moment.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with self._explained(name, "write"):
+            path = self.path(name)
+            self.filesystem.invalidate_cache()
+            if self.filesystem.exists(path):
+                return False
+            if self.is_local:
+                return self._link_new(path, data)
+            try:
+                self.filesystem.pipe_file(path, data, mode="create")
+            except Exception as error:
+                if http_status(error) in (409, 412) or isinstance(error, FileExistsError):
+                    return False
+                if http_status(error) not in (400, 501):
+                    raise
+                self.filesystem.pipe_file(path, data)  # a server that does not know the condition
+            return True
+
+    def _link_new(self, path: str, data: bytes) -> bool:
+        temporary = Path(f"{path}-{uuid.uuid4().hex}")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.link(temporary, path)  # unlike a rename, fails when the name is taken
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            os.replace(temporary, path)  # a file system without links
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
 
     @contextmanager
     def create(self, name: str) -> Iterator[HashedFile]:
