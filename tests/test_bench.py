@@ -225,7 +225,9 @@ def test_lists_repeat_photos_under_distinct_names(photos, tmp_path):
     listing = write_list(photos, 10, tmp_path)
     paths = [Path(line) for line in listing.read_text().splitlines()]
     assert len(paths) == len(set(paths)) == 10
-    assert paths[4].read_bytes() == photos[0].read_bytes()
+    assert paths[0].read_bytes() == photos[0].read_bytes()
+    assert len({path.read_bytes() for path in paths}) == 10
+    assert np.array_equal(cv2.imread(str(paths[4])), cv2.imread(str(photos[0])))
     assert write_list(photos, 10, tmp_path) == listing, "writing it again changes nothing"
     command = job_command("local", listing, tmp_path / "out", "compact")
     assert command[1:5] == ["-m", "jobs.normals", str(listing), str(tmp_path / "out")]

@@ -97,14 +97,20 @@ def job_command(engine: str, photos: Path, out: Path, weights: str) -> list[str]
 
 
 def write_list(photos: Sequence[Path], count: int, folder: Path) -> Path:
-    """Writes a list of `count` distinct paths: the photos, repeated as hard links where they are too few."""
+    """Writes a list of `count` distinct photos.
+
+    Where there are too few they are repeated, with a number appended that decoders pass over: photos with
+    the same bytes would be computed once.
+    """
     links = folder / f"photos-{count}"
     links.mkdir(exist_ok=True)
     paths = []
     for index, photo in enumerate(islice(cycle(photos), count)):
         link = links / f"{index:06}{photo.suffix}"
-        if not link.exists():
+        if not link.exists() and index < len(photos):
             link.hardlink_to(photo)
+        elif not link.exists():
+            link.write_bytes(photo.read_bytes() + index.to_bytes(4, "big"))
         paths.append(str(link))
     listing = folder / f"photos-{count}.txt"
     listing.write_text("\n".join(paths) + "\n")
