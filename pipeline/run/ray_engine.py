@@ -25,9 +25,11 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayError
 
 from pipeline.errors import FacetError, PlanError
-from pipeline.run.config import EngineConfig
+from pipeline.normals.inference import CPU_BATCH, CUDA_BATCH
+from pipeline.run.config import EngineConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger
+from pipeline.run.metrics import RunMetrics
 from pipeline.run.resources import IO_CPUS, Shares, plan_resources
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import CropStage, Message, NormalsStage, ReadStage, Work, WriteStage, Written
@@ -56,13 +58,15 @@ def run_ray(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -
         shares = plan_resources(cpus, gpus, engine, work.config.normals.device)
         with _context(cpus), ThreadPoolExecutor(4, "facet-commit") as commits, _expected_errors():
             ledger = Ledger(work.plan)
+            metrics = RunMetrics(sum(map(work.plan.shard_images, shards)), _batch_size(work.config, shares))
             committers = cycle(_start_committers(work, shares))
             committed: list[Future[None]] = []
             for row in build_graph(work, shards, shares).iter_rows():
                 written: Written = pickle.loads(row["message"])  # noqa: S301 - made by our own workers
                 on_chunk(written.counts)
+                metrics.add(written.counts)
                 if total := ledger.add(written.shard, written.chunk, written.counts):
-                    committed.append(commits.submit(_commit, next(committers), written.shard, total))
+                    committed.append(commits.submit(_commit, next(committers), written.shard, total, metrics))
                     committed = [future for future in committed if not future.done() or future.result()]
             for future in committed:
                 future.result()
@@ -180,8 +184,13 @@ def _start_committers(work: Work, shares: Shares) -> list[Any]:
     return [actor.remote(work) for _ in range(shares.commit_actors)]
 
 
-def _commit(committer: Any, shard: int, counts: Counts) -> None:
+def _commit(committer: Any, shard: int, counts: Counts, metrics: RunMetrics) -> None:
     ray.get(committer.commit.remote(shard, counts))
+    metrics.commit(counts)
+
+
+def _batch_size(config: RunConfig, shares: Shares) -> int:
+    return config.normals.batch_size or (CUDA_BATCH if shares.normals_gpus else CPU_BATCH)
 
 
 @contextmanager
