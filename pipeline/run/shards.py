@@ -21,8 +21,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -61,12 +62,14 @@ class Marker:
         counts: What its records add up to.
         files: Its files, but for loose PNGs.
         session: The session that committed it.
+        committed: When, as an ISO time in UTC; empty in old markers.
     """
 
     shard: int
     counts: Counts
     files: list[WrittenFile]
     session: str
+    committed: str = field(default="", compare=False)
 
 
 def write_part(store: Store, session: str, shard: int, chunk: int, table: pa.Table) -> None:
@@ -87,7 +90,9 @@ def commit_shard(  # noqa: PLR0917
 ) -> Marker:
     """Joins the parts of a shard, one in memory at a time, writes its marker and removes the parts.
 
-    Called again after it has ended well, it does nothing: its caller may have been killed in between.
+    Called again after it has ended well, it does nothing: its caller may have been killed in between. Nor
+    does it when another session has committed the shard meanwhile: of two runs on one folder the first to
+    commit a shard counts, and the parts of the other are dropped.
 
     Args:
         store: The run folder.
@@ -105,7 +110,8 @@ def commit_shard(  # noqa: PLR0917
         OutputError: Something cannot be written, or what is to be merged is not there or not whole.
     """
     earlier = _find_marker(store, shard)
-    if earlier and earlier.session == session:
+    if earlier and (earlier.session == session or not merge):
+        _drop_parts(store, session, shard)
         return earlier
     files = []
     total = Counts()
@@ -142,9 +148,9 @@ def commit_shard(  # noqa: PLR0917
     if merge and earlier:
         total.bytes_read += earlier.counts.bytes_read
         total.seconds.update(earlier.counts.seconds)
-    marker = Marker(shard, total, files, session)
+    marker = Marker(shard, total, files, session, datetime.now(UTC).isoformat(timespec="milliseconds"))
     store.write(marker_name(shard), _dump(marker))
-    store.remove(f"{SCRATCH}/{session}/{shard:05d}")
+    _drop_parts(store, session, shard)
     return marker
 
 
@@ -287,8 +293,17 @@ def _unsound(store: Store, shard: int, reason: object) -> OutputError:
 
 
 def _read_part(store: Store, session: str, shard: int, chunk: int) -> pa.Table:
-    with store.open(_part_name(session, shard, chunk)) as part:
-        return pq.read_table(part, schema=records.SCHEMA)
+    name = _part_name(session, shard, chunk)
+    try:
+        with store.open(name) as part:
+            return pq.read_table(part, schema=records.SCHEMA)
+    except FileNotFoundError as error:
+        raise OutputError(f"Chunk {chunk} of shard {shard} is gone: {store.path(name)}.") from error
+
+
+def _drop_parts(store: Store, session: str, shard: int) -> None:
+    with suppress(OutputError):  # another run, which has completed the folder, may be removing them as well
+        store.remove(f"{SCRATCH}/{session}/{shard:05d}")
 
 
 def _replace_rows(old: pa.Table, new: pa.Table) -> pa.Table:
@@ -312,13 +327,15 @@ def _add_pngs(tar: tarfile.TarFile, table: pa.Table) -> None:
 def _load(content: bytes) -> Marker:
     values = json.loads(content)
     files = [WrittenFile(**file) for file in values["files"]]
-    return Marker(values["shard"], Counts.from_json(values["counts"]), files, values["session"])
+    counts = Counts.from_json(values["counts"])
+    return Marker(values["shard"], counts, files, values["session"], values.get("committed", ""))
 
 
 def _dump(marker: Marker) -> bytes:
     values: dict[str, Any] = {
         "shard": marker.shard,
         "session": marker.session,
+        "committed": marker.committed,
         "counts": marker.counts.to_json(),
         "files": [vars(file) for file in marker.files],
     }
