@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.errors import PlanError
 from pipeline.normals.network import STRIDE, CrossModalNet, NormalsOutput
+from pipeline.normals.precision import faster_in_bf16
 from pipeline.weights import DEFAULT, LoadedWeights, load_weights
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class NormalsEstimator:
         batch_size: Crops at a time; None: what suits the device. Halved for good, and logged, when the
             device's memory does not hold it.
         mirror: Average with the answer for the mirrored crop: a little better at twice the time.
-        precision: "auto" (bf16 where the device computes it natively), "bf16" or "fp32".
+        precision: "auto" (bf16 where the device is faster at it), "bf16" or "fp32".
 
     Raises:
         WeightsError: The weights cannot be loaded.
@@ -79,7 +80,7 @@ class NormalsEstimator:
         loaded = weights if isinstance(weights, LoadedWeights) else load_weights(weights)
         self.entry = loaded.entry
         self.batch_size = batch_size or (CUDA_BATCH if self.device.type == "cuda" else CPU_BATCH)
-        self._bf16 = precision == "bf16" or (precision == "auto" and computes_bf16(self.device))
+        self._bf16 = precision == "bf16" or (precision == "auto" and faster_in_bf16(self.device))
         self._mirror = mirror
         network = fold_batch_norms(loaded.network)
         self._network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -156,14 +157,6 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise PlanError(f"There is no device {device!r}: CUDA shows {torch.cuda.device_count()} here.")
     return chosen
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Tells whether a device computes bf16 natively; emulated it is slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
 def fold_batch_norms(network: CrossModalNet) -> CrossModalNet:

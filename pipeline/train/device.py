@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.normals.precision import faster_in_bf16
+
 
 def pick_device(name: str) -> torch.device:
     """Resolves "auto" to CUDA where there is one, else to the CPU."""
@@ -16,6 +18,4 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Tells whether to compute in bfloat16: where asked, or where the device is faster at it."""
     if precision != "auto":
         return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return faster_in_bf16(device)
