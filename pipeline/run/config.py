@@ -72,6 +72,9 @@ class EngineConfig(Section):
         crop_workers: Processes that decode, detect and crop; None: worked out from the cluster.
         normals_workers: Processes that run the network; None: worked out from the cluster.
         gpus_per_worker: Share of a GPU that each of those takes, where there are GPUs.
+        request_cpus: CPUs to ask an autoscaling cluster for and to wait for; None: what is there is taken.
+        request_gpus: GPUs, likewise.
+        request_minutes: How long to wait; then the run goes on with what is there.
     """
 
     name: Literal["auto", "local", "ray"] = "auto"
@@ -81,6 +84,9 @@ class EngineConfig(Section):
     crop_workers: int | None = Field(default=None, ge=1)
     normals_workers: int | None = Field(default=None, ge=1)
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
+    request_cpus: int | None = Field(default=None, ge=1)
+    request_gpus: int | None = Field(default=None, ge=1)
+    request_minutes: float = Field(default=20.0, ge=0)
 
 
 class RunConfig(Section):

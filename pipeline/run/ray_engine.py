@@ -31,6 +31,7 @@ from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger
 from pipeline.run.metrics import RunMetrics
 from pipeline.run.resources import IO_CPUS, Shares, plan_resources
+from pipeline.run.scale import requested
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import CropStage, Message, NormalsStage, ReadStage, Work, WriteStage, Written
 from pipeline.weights import load_weights
@@ -205,8 +206,8 @@ def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
     try:
-        resources = ray.cluster_resources()
-        yield resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        with requested(config) as size:
+            yield size
     finally:
         if own:
             ray.shutdown()

@@ -1,0 +1,82 @@
+"""Asking an autoscaling cluster for its nodes before a run is laid out.
+
+The pools of a run are laid out once, for the CPUs and GPUs that the cluster has at the time. A cluster that
+grows on demand has none of its own accord, and what grows later would not be used. So the nodes are asked
+for first; the request stands as long as the run, which also has lost ones replaced, and is then taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import ray
+from ray.autoscaler.sdk import request_resources
+
+from pipeline.run.config import EngineConfig
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+
+
+@contextmanager
+def requested(config: EngineConfig) -> Iterator[tuple[float, float]]:
+    """Holds a request for what the configuration asks for, and waits until it is there.
+
+    Yields:
+        CPUs and GPUs of the cluster, which can be fewer than were asked for when the time is up.
+    """
+    if not (config.request_cpus or config.request_gpus):
+        yield cluster_size()
+        return
+    request_resources(num_cpus=config.request_cpus or 0, bundles=[{"GPU": 1}] * (config.request_gpus or 0))
+    try:
+        yield wait_for_size(config, cluster_size)
+    finally:
+        with suppress(Exception):  # the cluster may be what failed
+            request_resources(num_cpus=0, bundles=[])
+
+
+def wait_for_size(
+    config: EngineConfig,
+    size: Callable[[], tuple[float, float]],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[float, float]:
+    """Waits until a cluster is as large as asked for, or the time is up.
+
+    Args:
+        config: What is asked for, and for how long.
+        size: Returns CPUs and GPUs of the cluster.
+        clock: Returns the time in seconds.
+        sleep: Waits so many seconds.
+
+    Returns:
+        CPUs and GPUs of the cluster in the end.
+    """
+    wanted = config.request_cpus or 0, config.request_gpus or 0
+    deadline = clock() + 60 * config.request_minutes
+    cpus, gpus = size()
+    if cpus < wanted[0] or gpus < wanted[1]:
+        log.warning("Waiting for %d CPUs and %d GPUs; there are %g and %g.", *wanted, cpus, gpus)
+    while cpus < wanted[0] or gpus < wanted[1]:
+        if clock() >= deadline:
+            log.warning(
+                "There are %g CPUs and %g GPUs after %g minutes: the run goes on with these.",
+                cpus,
+                gpus,
+                config.request_minutes,
+            )
+            break
+        sleep(POLL_SECONDS)
+        cpus, gpus = size()
+    return cpus, gpus
+
+
+def cluster_size() -> tuple[float, float]:
+    """Returns CPUs and GPUs of the cluster that this process is connected to."""
+    resources = ray.cluster_resources()
+    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
