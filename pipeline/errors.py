@@ -5,22 +5,27 @@ FacetError
     InputError           input_unreadable      the input as a whole cannot be listed or holds nothing
     OutputError          output_unusable       the output folder is taken, read-only or full
     PlanError            plan_impossible       the cluster cannot run what is asked
+    FailureLimitError    too_many_failures     more photos failed than the run allows
     WeightsError         weights_invalid       weights of another architecture (also weights_unknown,
                                                 weights_missing, weights_checksum)
     AssetsError          assets_invalid        a face model or other asset is missing or altered
     DataError            data_invalid          training or evaluation data is empty or malformed
     TrainingError        training_failed       loss not finite, checkpoint of another architecture
     ImageError           image_failed          one photo; never ends a run, becomes its row's error_code
-                                               (also landmarks_invalid)
+                                               (also landmarks_invalid, internal_error)
         ReadError        read_failed           (also not_found, access_denied, timeout, file_too_large)
         DecodeError      decode_failed         (also empty_file, unsupported_format, truncated)
         SizeError        too_many_pixels       (also too_small)
+        CrashError       crashed               ended the process that worked on it (also timeout,
+                                               out_of_memory)
 
 The command line shows a FacetError as one line and exits with 2. A code is part of the interface:
 records, reports and scripts rely on it, so it is added but never renamed.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class FacetError(Exception):
@@ -65,6 +70,20 @@ class PlanError(FacetError):
     """The cluster cannot run what is asked."""
 
     code = "plan_impossible"
+
+
+class FailureLimitError(FacetError):
+    """More photos failed than the run allows.
+
+    Attributes:
+        counts: `pipeline.run.counts.Counts` of the run so far; None where the error has crossed processes.
+    """
+
+    code = "too_many_failures"
+
+    def __init__(self, message: str, code: str | None = None, *, counts: Any = None):
+        super().__init__(message, code)
+        self.counts = counts
 
 
 class WeightsError(FacetError):
@@ -113,3 +132,9 @@ class SizeError(ImageError):
     """A photo has too many pixels, or too few."""
 
     code = "too_many_pixels"
+
+
+class CrashError(ImageError):
+    """A photo made native code crash, hang or eat memory."""
+
+    code = "crashed"

@@ -66,7 +66,7 @@ def test_bar_in_a_terminal():
     [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (10**6, "277:46:40")],
 )
 def test_durations(seconds, text):
-    assert progress._duration(seconds) == text
+    assert progress.duration(seconds) == text
 
 
 def test_summary_names_failures_by_code_and_how_to_go_on():

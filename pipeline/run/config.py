@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.config import Section
 from pipeline.faces.detect import DetectConfig
 from pipeline.images.decode import DecodeConfig
 from pipeline.images.read import ReadConfig
 from pipeline.normals.encoding import Convention
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class LimitsConfig(Section):
+    """What one photo may take; see `pipeline.run.isolate`. Photos within the limits do not notice them.
+
+    Attributes:
+        photo_seconds: Time for decoding and detection; None: any.
+        photo_memory_mb: Memory of the process that does it, of which 350 MB are libraries and models. A photo
+            of 100 megapixels takes 1,100 MB, the CNN at 1024 pixels as well. None: any.
+        attempts: How often a photo is tried that goes over a limit or makes native code crash.
+    """
+
+    photo_seconds: float | None = Field(default=120.0, gt=0)
+    photo_memory_mb: int | None = Field(default=4096, ge=512)
+    attempts: int = Field(default=2, ge=1, le=10)
 
 
 class NormalsConfig(Section):
@@ -21,7 +40,7 @@ class NormalsConfig(Section):
         device: auto (CUDA where there is one), cpu, cuda or cuda:N.
         batch_size: Faces at a time; None: what suits the device.
         mirror: Average with the answer for the mirrored crop: a little better at twice the time.
-        precision: auto (bf16 where the device computes it natively), bf16 or fp32.
+        precision: auto (bf16 where the device is faster at it), bf16 or fp32.
     """
 
     weights: str = "compact"
@@ -75,6 +94,9 @@ class EngineConfig(Section):
         request_cpus: CPUs to ask an autoscaling cluster for and to wait for; None: what is there is taken.
         request_gpus: GPUs, likewise.
         request_minutes: How long to wait; then the run goes on with what is there.
+        max_failures: Photos that may fail before the run is stopped with the reasons: a number, or a share
+            like 5%. None: any.
+        max_failures_after: A share counts only once so many photos are done.
     """
 
     name: Literal["auto", "local", "ray"] = "auto"
@@ -87,6 +109,32 @@ class EngineConfig(Section):
     request_cpus: int | None = Field(default=None, ge=1)
     request_gpus: int | None = Field(default=None, ge=1)
     request_minutes: float = Field(default=20.0, ge=0)
+    max_failures: Annotated[str | None, BeforeValidator(_number_as_text)] = Field(
+        default=None, pattern=r"^[0-9]{1,12}$|^[0-9]{1,2}(\.[0-9]{1,6})?%$"
+    )
+    max_failures_after: int = Field(default=1000, ge=1)
+
+
+class EstimateConfig(Section):
+    """What `facet plan` works out the time and the price of a run with. Nothing here changes the run.
+
+    Attributes:
+        images_per_cpu: Photos a second of one CPU core that does everything, see the README's Speed section.
+        images_per_gpu: Photos a second of one GPU that has enough CPU cores beside it; None: not known.
+        cpus: CPU cores to reckon with; None: those of this machine, or of the cluster.
+        gpus: GPUs to reckon with; None: likewise.
+        cpu_hour_price: Price of one CPU core for an hour; None: not known.
+        gpu_hour_price: Price of one GPU for an hour, without CPU cores; None: not known.
+        currency: Of the prices.
+    """
+
+    images_per_cpu: float = Field(default=16.0, gt=0)
+    images_per_gpu: float | None = Field(default=None, gt=0)
+    cpus: int | None = Field(default=None, ge=1)
+    gpus: int | None = Field(default=None, ge=0)
+    cpu_hour_price: float | None = Field(default=None, ge=0)
+    gpu_hour_price: float | None = Field(default=None, ge=0)
+    currency: str = "USD"
 
 
 class RunConfig(Section):
@@ -95,7 +143,9 @@ class RunConfig(Section):
     read: ReadConfig = Field(default_factory=ReadConfig)
     decode: DecodeConfig = Field(default_factory=DecodeConfig)
     detect: DetectConfig = Field(default_factory=DetectConfig)
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
     normals: NormalsConfig = Field(default_factory=NormalsConfig)
     plan: PlanConfig = Field(default_factory=PlanConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)
+    estimate: EstimateConfig = Field(default_factory=EstimateConfig)

@@ -1,22 +1,85 @@
-"""Progress of a run: a bar in a terminal, one plain line every 30 seconds elsewhere."""
+"""Progress of a run and of a listing: a bar in a terminal, a plain line every 30 seconds elsewhere.
+
+Where log lines are JSON, a line is an event `progress` or `listing`.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TextIO
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from pipeline.images.sources import ListedFile
+from pipeline.run import logs
 from pipeline.run.counts import Counts
 
 
-class Progress(AbstractContextManager["Progress"]):
+class Display(ABC):
+    """Shows a state that changes, for as long as a `with` block lasts.
+
+    Args:
+        stream: Where to write; stderr by default, so that stdout stays the summary's.
+        interval: Seconds between two plain lines.
+    """
+
+    EVENT = "progress"
+
+    def __init__(self, stream: TextIO | None, interval: float):
+        self._stream = stream or sys.stderr
+        self._interval = interval
+        self._bar: Bar | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty() and not logs.writes_json():
+            self._bar = Bar(*self._columns(), console=Console(file=self._stream), transient=True)
+            self._bar.start()
+            self._add_task(self._bar)
+        else:
+            self._thread = threading.Thread(target=self._write_lines, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        if self._bar:
+            self._bar.stop()
+
+    @abstractmethod
+    def line(self) -> str:
+        """Returns the present state as one line."""
+
+    @abstractmethod
+    def fields(self) -> dict[str, Any]:
+        """Returns the present state as fields of an event."""
+
+    @abstractmethod
+    def _columns(self) -> list[ProgressColumn]:
+        """Returns the columns of the bar."""
+
+    @abstractmethod
+    def _add_task(self, bar: Bar) -> None:
+        """Adds the only task of the bar."""
+
+    def _write_lines(self) -> None:
+        while not self._stop.wait(self._interval):
+            if logs.writes_json():
+                logs.event(self.EVENT, self.line(), **self.fields())
+            else:
+                print(self.line(), file=self._stream, flush=True)
+
+
+class Progress(Display):
     """Shows how far a run is.
 
     Args:
@@ -36,35 +99,18 @@ class Progress(AbstractContextManager["Progress"]):
         clock: Callable[[], float] = time.monotonic,
         interval: float = 30.0,
     ):
+        super().__init__(stream, interval)
         self._total = total
         self._before = done.images
         self._counts = Counts()
         self._counts += done
-        self._stream = stream or sys.stderr
         self._clock = clock
-        self._interval = interval
         self._start = clock()
-        self._bar: Bar | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Progress:
-        if self._stream.isatty():
-            columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-            self._bar = Bar(*columns, console=Console(file=self._stream), transient=True)
-            self._bar.start()
-            self._bar.add_task("starting", total=self._total, completed=self._before)
-        else:
-            self._thread = threading.Thread(target=self._write_lines, daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-        if self._bar:
-            self._bar.stop()
+    @property
+    def counts(self) -> Counts:
+        """What is done, by this session and earlier ones."""
+        return self._counts
 
     def add(self, counts: Counts) -> None:
         """Notes that more photos are done."""
@@ -77,21 +123,77 @@ class Progress(AbstractContextManager["Progress"]):
         """Returns the present state as one line."""
         return f"{self._counts.images:,}/{self._total:,} images, {self._details()}"
 
-    def _details(self) -> str:
+    def fields(self) -> dict[str, Any]:
+        """Returns the present state as fields of an event."""
+        rate, left = self._pace()
+        return {
+            **logs.counted(self._counts),
+            "total": self._total,
+            "images_per_second": round(rate, 3),
+            "seconds_left": None if left is None else round(left),
+        }
+
+    def _columns(self) -> list[ProgressColumn]:
+        return [BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)]
+
+    def _add_task(self, bar: Bar) -> None:
+        bar.add_task("starting", total=self._total, completed=self._before)
+
+    def _pace(self) -> tuple[float, float | None]:
+        """Images a second, and seconds that are left."""
         now = self._counts.images - self._before
         rate = now / max(self._clock() - self._start, 1e-9)
-        left = _duration((self._total - self._counts.images) / rate) if now else "?"
+        return rate, (self._total - self._counts.images) / rate if now else None
+
+    def _details(self) -> str:
+        rate, left = self._pace()
         return (
             f"{rate:.1f} images/s, {self._counts.faces:,} faces, {self._counts.failures:,} failed, "
-            f"{left} left"
+            f"{'?' if left is None else duration(left)} left"
         )
 
-    def _write_lines(self) -> None:
-        while not self._stop.wait(self._interval):
-            print(self.line(), file=self._stream, flush=True)
+
+class ListingProgress(Display):
+    """Shows how far a listing is; its end is not known.
+
+    Args:
+        stream: See `Display`.
+        interval: See `Display`.
+    """
+
+    EVENT = "listing"
+
+    def __init__(self, *, stream: TextIO | None = None, interval: float = 10.0):
+        super().__init__(stream, interval)
+        self._images = 0
+        self._bytes = 0
+
+    def count(self, listed: Iterable[ListedFile]) -> Iterator[ListedFile]:
+        """Yields the files of a listing and counts them."""
+        for file in listed:
+            self._images += 1
+            self._bytes += file.size or 0
+            if self._bar and self._images % 1000 == 0:
+                self._bar.update(self._bar.task_ids[0], description=self.line())
+            yield file
+
+    def line(self) -> str:
+        """Returns the present state as one line."""
+        return f"listing the input: {self._images:,} photos, {self._bytes / 1e9:,.1f} GB"
+
+    def fields(self) -> dict[str, Any]:
+        """Returns the present state as fields of an event."""
+        return {"images": self._images, "bytes": self._bytes}
+
+    def _columns(self) -> list[ProgressColumn]:
+        return [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+
+    def _add_task(self, bar: Bar) -> None:
+        bar.add_task(self.line(), total=None)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time as hours, minutes and seconds: 4:10 or 277:46:40."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,7 +1,12 @@
-"""run.json: what a run is, how far it came, and whether a folder holds the run that is asked for."""
+"""run.json: what a run is, how far it came, and whether a folder holds the run that is asked for.
+
+Its status is planning (the input is being listed), planned, running, complete, stopped (by Ctrl-C or
+SIGTERM) or failed. A run that was killed is left as planning or running.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Iterator
@@ -31,9 +36,11 @@ FREE_FIELDS = (
     "normals.batch_size",
     "output.report",
     "engine",
+    "limits",
+    "estimate",
 )
-"""Fields that may differ when a run is resumed: they do not change the records. The weights are compared
-by their digest."""
+"""Fields that may differ when a run is resumed: they do not change the records of good photos. The weights
+are compared by their digest."""
 
 
 def new_state(
@@ -42,11 +49,12 @@ def new_state(
     """Returns the content of run.json for a run that begins."""
     return {
         "kind": KIND,
-        "status": "running",
+        "status": "planning",
         "input": shown_uri(source),
         "limit": limit,
         "output": shown_uri(output),
-        "started": _now(),
+        "started": now(),
+        "session_started": now(),
         "ended": None,
         "seconds": 0.0,
         "engine": None,
@@ -91,26 +99,43 @@ def write_state(store: Store, state: dict[str, Any]) -> None:
 
 
 def finished(
-    state: dict[str, Any], status: str, plan: Plan, counts: Counts, seconds: float
+    state: dict[str, Any], status: str, plan: Plan | None, counts: Counts, seconds: float
 ) -> dict[str, Any]:
     """Returns the state at the end of a session that took some seconds."""
     return state | {
         "status": status,
-        "ended": _now(),
+        "ended": now(),
         "seconds": round(state["seconds"] + seconds, 3),
-        "plan": vars(plan),
+        "plan": plan_facts(plan) if plan else None,
         "counts": counts.to_json(),
     }
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns what of a run would change its records, as "field: old -> new"."""
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """Returns what run.json says about the plan."""
+    names = ("images", "bytes", "shards", "shard_size", "chunk_size", "digest")
+    return {name: getattr(plan, name) for name in names} | {"extensions": len(plan.extensions)}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], but: tuple[str, ...] = ()) -> list[str]:
+    """Returns what of a run would change its records, as "field: old -> new".
+
+    Args:
+        old: Content of a run.json.
+        new: Content of another.
+        but: Fields that may differ.
+    """
     before, after = dict(_identity(old)), dict(_identity(new))
     return [
         f"{field}: {before.get(field)} -> {after.get(field)}"
-        for field in sorted(before.keys() | after.keys())
+        for field in sorted((before.keys() | after.keys()) - set(but))
         if before.get(field) != after.get(field)
     ]
+
+
+def identity_digest(state: dict[str, Any]) -> str:
+    """Returns a digest of all that `differences` compares; a plan holds that of the run that it is for."""
+    return hashlib.sha256(json.dumps(list(_identity(state))).encode()).hexdigest()
 
 
 def _identity(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -140,5 +165,6 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _now() -> str:
+def now() -> str:
+    """Returns the time as run.json holds it: ISO, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,126 @@
+"""Log lines of a run on stderr: one per event, as text or, with `--log-json`, as JSON.
+
+    {"time": "2026-03-01T12:00:00.000+00:00", "level": "info", "event": "shard_committed",
+     "message": "Shard 7: 1,000 photos, 1,043 faces, 2 failed.", "shard": 7, "images": 1000, ...}
+
+Events of a run: run_started, listing, plan_written, progress, shard_committed, photo_failed, run_ended; and
+note, error and log for whatever else is said. Fields are added but never renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.run.counts import Counts
+
+ROOT = logging.getLogger("pipeline")
+log = logging.getLogger("pipeline.run")
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats every record as one JSON object, in ASCII, so that no name from outside can end the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        values: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": getattr(record, "event", "log"),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            values["exception"] = self.formatException(record.exc_info)
+        return json.dumps(values)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats every record as time and message, without control characters."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Returns the first line of a record; a traceback may follow."""
+        return printable(super().formatMessage(record))
+
+
+class StderrHandler(logging.StreamHandler):
+    """Writes to whatever sys.stderr is at the time."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        """The stream to write to."""
+        return sys.stderr
+
+
+def set_up(as_json: bool = False) -> None:
+    """Has the log lines of this process written to stderr; called by entry points alone.
+
+    As text in a terminal, where a bar shows how far the run is, warnings alone are shown.
+    """
+    for handler in [handler for handler in ROOT.handlers if isinstance(handler, StderrHandler)]:
+        ROOT.removeHandler(handler)
+    handler = StderrHandler()
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    if not as_json and sys.stderr.isatty():
+        handler.setLevel(logging.WARNING)
+    ROOT.addHandler(handler)
+    ROOT.setLevel(logging.INFO)
+
+
+def writes_json() -> bool:
+    """Whether log lines are JSON, and everything else on stderr should be as well."""
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in ROOT.handlers)
+
+
+def event(name: str, message: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Logs an event.
+
+    Args:
+        name: Stable name of the event.
+        message: One sentence.
+        level: See `logging`.
+        fields: Plain values, for the JSON line.
+    """
+    log.log(level, "%s", message, extra={"event": name, "fields": fields})
+
+
+def say(line: str) -> None:
+    """Tells the user something: a plain line on stderr, or an event."""
+    if writes_json():
+        event("note", line)
+    else:
+        print(printable(line), file=sys.stderr)
+
+
+def shard_committed(shard: int, counts: Counts) -> None:
+    """Logs that a shard is committed."""
+    event(
+        "shard_committed",
+        f"Shard {shard}: {counts.images:,} photos, {counts.faces:,} faces, {counts.failures:,} failed.",
+        shard=shard,
+        **counted(counts),
+    )
+
+
+def counted(counts: Counts) -> dict[str, Any]:
+    """Returns counts as fields of an event."""
+    return {
+        "images": counts.images,
+        "faces": counts.faces,
+        "failed": counts.failures,
+        "error_code": dict(counts.error_codes.most_common()),
+    }
+
+
+def printable(text: str) -> str:
+    """Returns a text without what a terminal would obey: names and messages come from outside."""
+    return "".join(character if character.isprintable() else "?" for character in text)
