@@ -10,10 +10,11 @@ from jobs import entry
 
 COMMANDS = {
     "normals": "Surface normals of every face in a folder or a bucket of photos.",
+    "validate": "Check what a run has written, and clear what is not sound.",
     "synth": "Render labelled faces for training.",
     "train": "Train a network on paired and unpaired images and normals.",
     "evaluate": "Score weights on labelled data.",
-    "weights": "List, show, verify, import and add weights.",
+    "weights": "List, show, verify, import, add and export weights.",
     "assets": "Fetch the face model that training data is rendered from.",
     "dataset": "Convert folders of images and normals to training data.",
     "bench": "Measure the speed of every stage on this machine.",

@@ -1,4 +1,4 @@
-"""`facet weights`: list, show, verify, import and add weights."""
+"""`facet weights`: list, show, verify, import, add and export weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.errors import DataError
 
 @click.group()
 def command() -> None:
-    """List, show, verify, import and add the weights of the networks."""
+    """List, show, verify, import, add and export the weights of the networks."""
 
 
 @command.command("list")
@@ -97,6 +97,22 @@ def add(
     click.echo(
         f"{item.name}: stored in {(folder or weights.user_folder()) / item.file}, sha256 {item.sha256}"
     )
+
+
+@command.command("export")
+@click.argument("name")
+@click.option("--onnx", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write.")
+def export(name: str, onnx: Path) -> None:
+    """Writes the way from photo to normals of weights NAME (or a .safetensors file) as ONNX.
+
+    Input: image (N, 3, 256, 256), RGB in 0..1. Outputs: normals, mask, confidence. The file's metadata says
+    the axes, the licence and the digest of the weights. Needs the extra facet[onnx].
+    """
+    from pipeline.normals.onnx_export import export_onnx
+
+    loaded = weights.load_weights(name)
+    export_onnx(loaded, onnx)
+    click.echo(f"{loaded.entry.name}: {onnx}, {onnx.stat().st_size / 1e6:.1f} MB")
 
 
 def read_score(evaluation: str) -> tuple[str, dict[str, float]]:

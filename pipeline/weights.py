@@ -210,7 +210,7 @@ def save_weights(
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise WeightsError(f"The network's {broken[0]} is not finite as {dtype}; nothing was written.")
     data = safetensors.torch.save(tensors, {**(metadata or {}), "architecture": network.architecture})
-    _write(path, data)
+    write_file(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -261,7 +261,7 @@ def export_weights(
     entry = entry.model_copy(update={"sha256": digest})
     others = [other for other in read_registry(folder) if other.name != name]
     registry = _Registry(weights=(*others, entry)).model_dump(mode="json")
-    _write(folder / REGISTRY, yaml.safe_dump(registry, sort_keys=False, allow_unicode=True).encode())
+    write_file(folder / REGISTRY, yaml.safe_dump(registry, sort_keys=False, allow_unicode=True).encode())
     return entry
 
 
@@ -359,7 +359,12 @@ def _read(path: Path) -> bytes:
         raise WeightsError(f"Cannot read {path}: {error.strerror}.", code="weights_missing") from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file, whole or not at all.
+
+    Raises:
+        WeightsError: It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

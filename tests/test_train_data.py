@@ -291,9 +291,7 @@ def kinds_of(groups) -> np.ndarray:
 def test_pairs_are_taken_apart_without_overlap(mixed):
     groups = find_row_groups([mixed])
     before = kinds_of(groups)
-    found = {
-        name: kinds_of(limit_pairs(groups, 4, name)) for name in ("none", "images", "normals", "both")
-    }
+    found = {name: kinds_of(limit_pairs(groups, 4, name)) for name in ("none", "images", "normals", "both")}
     assert (before == PAIRED).sum() == 13
     for kinds in found.values():
         # The same rows stay paired, and rows that were unpaired before stay as they are.
