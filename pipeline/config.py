@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ConfigError
+from pipeline.redact import redact
 
 _OVERRIDE = re.compile(r"[\w-]+([.][\w-]+|\[[\w-]+\])*=")
 
@@ -77,7 +78,7 @@ def _explain(error: ValidationError, cls: type[Section]) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{field}: no such field; known here: {', '.join(_siblings(cls, problem['loc']))}")
         else:
-            lines.append(f"{field}: {problem['msg']} (got {problem['input']!r})")
+            lines.append(f"{field}: {problem['msg']} (got {redact(repr(problem['input']))})")
     return "The configuration is not valid. " + "; ".join(lines) + "."
 
 

@@ -10,9 +10,25 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import fsspec
-from pydantic import Field
+import tenacity
+from pydantic import Field, field_validator
 
 from pipeline.config import Section
+from pipeline.redact import redact, shown_uri
+
+__all__ = [
+    "StorageConfig",
+    "explain",
+    "http_status",
+    "is_transient",
+    "is_url",
+    "local_path",
+    "local_uri",
+    "open_filesystem",
+    "retry_rule",
+    "scheme",
+    "shown_uri",
+]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -26,7 +42,8 @@ class StorageConfig(Section):
         profile: Profile of the AWS configuration files.
         anonymous: Send unsigned requests, for public buckets.
         timeout_s: Seconds without an answer after which a request fails.
-        attempts: How often a request is sent at most when the server is busy or the connection breaks.
+        attempts: How often a request is sent at most when the server is busy or the connection breaks, with
+            growing pauses; no more after four times `timeout_s`.
         connections: Requests under way at the same time, per process.
     """
 
@@ -35,8 +52,21 @@ class StorageConfig(Section):
     profile: str | None = None
     anonymous: bool = False
     timeout_s: float = Field(default=30.0, gt=0)
-    attempts: int = Field(default=5, ge=1, le=20)
+    attempts: int = Field(default=8, ge=1, le=20)
     connections: int = Field(default=16, ge=1, le=256)
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        if scheme(url) not in ("http", "https"):
+            raise ValueError("must begin with http:// or https://")
+        if shown_uri(url) != url:
+            raise ValueError(
+                "must hold no user, password or query: credentials come from the environment or a profile"
+            )
+        return url
 
 
 def scheme(uri: str) -> str:
@@ -74,17 +104,6 @@ def local_uri(path: str) -> str:
     return path
 
 
-def shown_uri(uri: str) -> str:
-    """Returns a URI as it may be shown: without user, password and the query of an http address."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    host, slash, path = rest.partition("/")
-    if scheme in ("http", "https"):
-        path = path.partition("?")[0]
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
 def open_filesystem(uri: str, config: StorageConfig, attempts: int | None = None) -> tuple[Any, str]:
     """Returns the fsspec file system of a URL, and the path of the URL in it.
 
@@ -94,16 +113,30 @@ def open_filesystem(uri: str, config: StorageConfig, attempts: int | None = None
         attempts: How often S3 requests are sent; None: as configured. 1 leaves retrying to the caller.
 
     Raises:
-        ValueError: The scheme is not known.
+        ValueError: The scheme is not known, or a bucket's name is none.
         ImportError: The package for the scheme is not installed.
     """
     name = scheme(uri)
+    cls: Any
     # Not through fsspec's own URL parsing, to which "::" in a name means a chain of file systems.
-    cls = fsspec.get_filesystem_class(name)
-    filesystem = cls(**_options(name, config, attempts or config.attempts))
     if name in ("s3", "s3a"):
-        filesystem.retries = 1  # botocore, or the caller, does that
-    return filesystem, cls._strip_protocol(uri)
+        from pipeline.s3 import S3FileSystem
+
+        _check_bucket(uri)
+        cls = S3FileSystem
+    else:
+        cls = fsspec.get_filesystem_class(name)
+    return cls(**_options(name, config, attempts or config.attempts)), cls._strip_protocol(uri)
+
+
+def _check_bucket(uri: str) -> None:
+    bucket = uri.partition("://")[2].partition("/")[0]
+    if not bucket:
+        raise ValueError(f"There is no bucket in {uri}")
+    if "@" in bucket:
+        raise ValueError(
+            "A bucket's name holds no @: credentials come from the environment or a profile, not from a URL"
+        )
 
 
 def _options(name: str, config: StorageConfig, attempts: int) -> dict[str, Any]:
@@ -114,12 +147,9 @@ def _options(name: str, config: StorageConfig, attempts: int) -> dict[str, Any]:
             "endpoint_url": config.endpoint_url,
             "client_kwargs": {"region_name": config.region} if config.region else {},
             "use_listings_cache": False,
-            "config_kwargs": {
-                "connect_timeout": config.timeout_s,
-                "read_timeout": config.timeout_s,
-                "max_pool_connections": config.connections,
-                "retries": {"mode": "standard", "total_max_attempts": attempts},
-            },
+            "attempts": attempts,
+            "timeout_s": config.timeout_s,
+            "connections": config.connections,
         }
     if name in ("http", "https"):
         import aiohttp  # comes with fsspec's HTTP support
@@ -129,6 +159,22 @@ def _options(name: str, config: StorageConfig, attempts: int) -> dict[str, Any]:
     if name in ("gs", "gcs"):
         return {"use_listings_cache": False, **({"token": "anon"} if config.anonymous else {})}
     return {}
+
+
+def retry_rule(attempts: int, timeout_s: float) -> dict[str, Any]:
+    """Returns the arguments of tenacity's classes: what is tried again, how often and after what pauses.
+
+    Args:
+        attempts: How often it is tried at most.
+        timeout_s: Seconds that one attempt may wait for an answer; after four times that no other begins.
+    """
+    return {
+        "stop": tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(4 * timeout_s),
+        # The more workers wait, the more it matters that they do not all come back at the same moment.
+        "wait": tenacity.wait_random_exponential(multiplier=0.5, max=20),
+        "retry": tenacity.retry_if_exception(is_transient),
+        "reraise": True,
+    }
 
 
 def http_status(error: BaseException) -> int | None:
@@ -147,7 +193,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     status = http_status(error)
     if status is not None:
-        return status in (408, 429) or status >= 500
+        return status in (408, 425, 429) or (status >= 500 and status not in (501, 505))
     if isinstance(error, OSError) and error.errno in _BUSY:
         return True
     return type(error).__name__ in _CONNECTION_ERRORS
@@ -165,6 +211,7 @@ _CONNECTION_ERRORS = (
     "IncompleteReadError",
     "ResponseStreamingError",
     "ResponseParserError",
+    "FlexibleChecksumError",
     # aiohttp
     "ClientConnectionError",
     "ClientConnectorError",
@@ -184,7 +231,7 @@ def explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status in (404, 410):
         return "not_found", "There is no such file."
     if name in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError"):
-        return "access_denied", f"No credentials: {error}."
+        return "access_denied", f"No credentials: {_text(error)}."
     if isinstance(error, PermissionError) or status in (401, 403):
         return "access_denied", f"Access denied: {_text(error)}."
     if isinstance(error, TimeoutError) or "Timeout" in name:
@@ -194,4 +241,4 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 def _text(error: BaseException) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    return " ".join(redact(text).split()).rstrip(".") or type(error).__name__

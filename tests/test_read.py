@@ -63,8 +63,8 @@ class TestLocal:
         [
             (errno.EACCES, "access_denied", 1),
             (errno.EIO, "read_failed", 1),
-            (errno.ESTALE, "read_failed", 5),
-            (errno.ETIMEDOUT, "timeout", 5),
+            (errno.ESTALE, "read_failed", 8),
+            (errno.ETIMEDOUT, "timeout", 8),
         ],
     )
     def test_only_what_may_pass_is_tried_again(self, monkeypatch, number, code, calls):

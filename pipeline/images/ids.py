@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.redact import shown_uri
 
 
 def image_id(digest: bytes) -> int:
@@ -50,7 +51,7 @@ class SeenIds:
                 self._merge()
             return True
         if known != check:
-            raise InputError(f"Two photos have the same id {number}: rename one of them, {uri}.")
+            raise InputError(f"Two photos have the same id {number}: rename one of them, {shown_uri(uri)}.")
         return False
 
     def _merge(self) -> None:

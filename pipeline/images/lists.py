@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.images.sniff import HEAD
 from pipeline.images.walk import Found, Notes
+from pipeline.redact import shown_uri
 from pipeline.storage import is_url, local_path, local_uri
 
 MAX_LINE = 1 << 16
@@ -43,7 +44,7 @@ def read_list(opener: Callable[[], BinaryIO], name: str, notes: Notes) -> Iterat
             column = _uri_column(pq.ParquetFile(file).schema_arrow, name)
             entries = _parquet_entries(opener, column)
         elif b"\0" in head:
-            raise InputError(f"The list {name} is neither text nor Parquet.")
+            raise InputError(f"The list {shown_uri(name)} is neither text nor Parquet.")
         else:
             entries = _text_entries(opener, name)
     return _resolve(entries, name.rpartition("/")[0], notes)
@@ -55,7 +56,9 @@ def _text_entries(opener: Callable[[], BinaryIO], name: str) -> Iterator[str | N
         while line := file.readline(MAX_LINE):
             number += 1
             if len(line) == MAX_LINE:
-                raise InputError(f"Line {number} of the list {name} is too long for a path or a URL.")
+                raise InputError(
+                    f"Line {number} of the list {shown_uri(name)} is too long for a path or a URL."
+                )
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             line = line.rstrip(b"\r\n")
@@ -66,11 +69,11 @@ def _text_entries(opener: Callable[[], BinaryIO], name: str) -> Iterator[str | N
 def _uri_column(schema: pa.Schema, name: str) -> str:
     column = next((column for column in COLUMNS if column in schema.names), None)
     if column is None:
-        raise InputError(f"The list {name} has none of the columns {', '.join(COLUMNS)}.")
+        raise InputError(f"The list {shown_uri(name)} has none of the columns {', '.join(COLUMNS)}.")
     kind = schema.field(column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise InputError(f"The column {column} of the list {name} holds {kind}, not text.")
+        raise InputError(f"The column {column} of the list {shown_uri(name)} holds {kind}, not text.")
     return column
 
 

@@ -21,15 +21,8 @@ from pydantic import Field
 
 from pipeline.config import Section
 from pipeline.errors import ReadError
-from pipeline.storage import (
-    StorageConfig,
-    explain,
-    http_status,
-    is_transient,
-    local_path,
-    open_filesystem,
-    scheme,
-)
+from pipeline.ranges import read_once
+from pipeline.storage import StorageConfig, explain, local_path, open_filesystem, retry_rule, scheme
 
 
 class ReadConfig(Section):
@@ -75,12 +68,7 @@ def read_bytes(uri: str, config: ReadConfig) -> bytes:
         ReadError: Codes not_found, access_denied, timeout, file_too_large, read_failed.
     """
     path = local_path(uri)
-    attempts = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(config.storage.attempts),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
-        retry=tenacity.retry_if_exception(is_transient),
-        reraise=True,
-    )
+    attempts = tenacity.Retrying(**retry_rule(config.storage.attempts, config.storage.timeout_s))
     try:
         if path is None:
             data = attempts(_read_remote, uri, config)
@@ -115,16 +103,11 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _read_remote(uri: str, config: ReadConfig) -> bytes:
-    filesystem, path = open_filesystem(uri, config.storage, attempts=1)
     limit = config.max_bytes + 1
     if scheme(uri) in ("http", "https"):
+        filesystem, path = open_filesystem(uri, config.storage)
         return sync(filesystem.loop, _read_web, filesystem, path, limit)
-    try:
-        return filesystem.cat_file(path, start=0, end=limit)
-    except Exception as error:
-        if http_status(error) == 416:
-            return b""  # servers refuse any range of an empty object
-        raise
+    return read_once(uri, config.storage, 0, limit)
 
 
 async def _read_web(filesystem: Any, url: str, limit: int) -> bytes:

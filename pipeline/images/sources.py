@@ -29,12 +29,16 @@ from pipeline.images.sniff import HEAD, sniff_format
 from pipeline.images.walk import (
     Found,
     Notes,
+    etag_of,
     has_wildcard,
+    literal_stem,
     matches_glob,
     split_glob,
     walk_local,
     walk_remote,
 )
+from pipeline.ranges import open_remote
+from pipeline.redact import shown_uri
 from pipeline.storage import StorageConfig, explain, local_path, local_uri, open_filesystem, scheme
 
 LIST_SUFFIXES = (".txt", ".list", ".lst", ".parquet")
@@ -95,10 +99,10 @@ class Listing:
             raise
         except Exception as error:
             # Storage clients raise nearly everything.
-            raise InputError(f"Cannot list {self._source}: {explain(error)[1]}") from error
+            raise InputError(f"Cannot list {shown_uri(self._source)}: {explain(error)[1]}") from error
         if not len(seen):
             left_out = f" ({'; '.join(self.notes.lines())})" if self.notes.counts else ""
-            raise InputError(f"There is no photo in {self._source}{left_out}.")
+            raise InputError(f"There is no photo in {shown_uri(self._source)}{left_out}.")
 
 
 def list_input(source: str, storage: StorageConfig | None = None, skip: str | None = None) -> Listing:
@@ -128,9 +132,9 @@ def list_input(source: str, storage: StorageConfig | None = None, skip: str | No
     except InputError:
         raise
     except ReadError as error:
-        raise InputError(f"Cannot read the input {source}: {error.message}") from error
+        raise InputError(f"Cannot read the input {shown_uri(source)}: {error.message}") from error
     except Exception as error:
-        raise InputError(f"Cannot read the input {source}: {explain(error)[1]}") from error
+        raise InputError(f"Cannot read the input {shown_uri(source)}: {explain(error)[1]}") from error
     return Listing(source, found, notes)
 
 
@@ -174,17 +178,19 @@ def _find_remote(url: str, storage: StorageConfig, notes: Notes, skip: str | Non
     if has_wildcard(path) and not filesystem.exists(path):
         folder, pattern = split_glob(path)
         if not folder.strip("/"):
-            raise InputError(f"The input {url} has wildcards in the name of the bucket.")
-        files = walk_remote(filesystem, folder, notes, skip)
+            raise InputError(f"The input {shown_uri(url)} has wildcards in the name of the bucket.")
+        files = walk_remote(filesystem, folder, notes, skip, literal_stem(pattern[0]))
         return _matching(files, lambda found: filesystem._strip_protocol(found.uri), folder, pattern)
     info = filesystem.info(path)
-    if info["type"] == "directory":
+    if info["type"] == "directory" or url.endswith("/"):  # S3 may have an object and a folder of one name
         return walk_remote(filesystem, path, notes, skip)
 
     def opener() -> BinaryIO:
-        return io.BufferedReader(filesystem.open(path, "rb"))  # fsspec's own files read lines of any length
+        return open_remote(url, storage)
 
-    return read_list(opener, url, notes) if _is_list(url, opener) else iter([Found(url, info.get("size"))])
+    found = Found(url, info.get("size"), etag_of(info))
+
+    return read_list(opener, url, notes) if _is_list(url, opener) else iter([found])
 
 
 def _matching(

@@ -13,6 +13,7 @@ from typing import Any
 
 from fsspec.asyn import sync
 
+from pipeline.redact import redact, shown_uri
 from pipeline.storage import explain, local_uri
 
 EXAMPLES = 3
@@ -46,7 +47,7 @@ class Notes:
         self.counts[reason] += 1
         kept = self.examples.setdefault(reason, [])
         if len(kept) < EXAMPLES:
-            kept.append(example)
+            kept.append(redact(shown_uri(example)))
 
     def lines(self) -> list[str]:
         """Returns one line per reason, with examples; names from outside are quoted and escaped."""
@@ -115,7 +116,9 @@ def walk_local(root: str, notes: Notes, skip: str | None = None, depth: int | No
         pending += reversed(folders)
 
 
-def walk_remote(filesystem: Any, root: str, notes: Notes, skip: str | None = None) -> Iterator[Found]:
+def walk_remote(
+    filesystem: Any, root: str, notes: Notes, skip: str | None = None, stem: str = ""
+) -> Iterator[Found]:
     """Yields the objects below a remote folder: S3 page by page in the order of keys, others by folder.
 
     Args:
@@ -123,10 +126,12 @@ def walk_remote(filesystem: Any, root: str, notes: Notes, skip: str | None = Non
         root: Path of the folder in it.
         notes: Takes what is left out.
         skip: Path of a folder in it to leave out.
+        stem: How the names directly below the folder begin that are wanted; S3 lists no others, and other
+            file systems may.
     """
     root = root.rstrip("/")
     by_pages = hasattr(filesystem, "_iterdir")  # s3fs; its find() would hold a whole bucket in memory
-    for info in _s3_objects(filesystem, root) if by_pages else _by_folder(filesystem, root, notes):
+    for info in _s3_objects(filesystem, root, stem) if by_pages else _by_folder(filesystem, root, notes):
         name = str(info["name"])
         if name.endswith("/") or (skip is not None and name.startswith(f"{skip}/")):
             continue  # an empty object that stands for a folder, or the output
@@ -134,13 +139,18 @@ def walk_remote(filesystem: Any, root: str, notes: Notes, skip: str | None = Non
         if any(part.startswith(".") for part in name[len(root) :].split("/")):
             notes.add(HIDDEN, url)
             continue
-        etag = info.get("ETag") or info.get("etag")
-        yield Found(url, info.get("size"), str(etag).strip('"') if etag else None)
+        yield Found(url, info.get("size"), etag_of(info))
 
 
-def _s3_objects(filesystem: Any, root: str) -> Iterator[dict[str, Any]]:
+def etag_of(info: dict[str, Any]) -> str | None:
+    """Returns the etag that an fsspec file system tells, None where it tells none."""
+    etag = info.get("ETag") or info.get("etag")
+    return str(etag).strip('"') if etag else None
+
+
+def _s3_objects(filesystem: Any, root: str, stem: str) -> Iterator[dict[str, Any]]:
     bucket, _, prefix = root.partition("/")
-    objects = filesystem._iterdir(bucket, delimiter="", prefix=f"{prefix}/" if prefix else "")
+    objects = filesystem._iterdir(bucket, delimiter="", prefix=(f"{prefix}/" if prefix else "") + stem)
 
     async def next_page() -> list[dict[str, Any]]:
         page: list[dict[str, Any]] = []
@@ -185,6 +195,11 @@ def split_glob(path: str) -> tuple[str, list[str]]:
     names = path.split("/")
     first = next(index for index, name in enumerate(names) if has_wildcard(name))
     return "/".join(names[:first]), names[first:]
+
+
+def literal_stem(pattern: str) -> str:
+    """Returns what a name with wildcards begins with, whatever they stand for."""
+    return _WILDCARD.split(pattern, maxsplit=1)[0]
 
 
 def matches_glob(names: list[str], pattern: list[str]) -> bool:

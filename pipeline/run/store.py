@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import OutputError
+from pipeline.ranges import BUFFER, RangeFile, read_range
+from pipeline.redact import redact, shown_uri
 from pipeline.storage import StorageConfig, explain, http_status, local_path, open_filesystem
 
 SCRATCH = "_work"
@@ -60,7 +64,7 @@ class Store:
         try:
             return open_filesystem(self.url, self._storage)
         except (ImportError, ValueError) as error:
-            raise OutputError(f"Cannot write to {self.url}: {error}.") from error
+            raise OutputError(f"Cannot write to {shown_uri(self.url)}: {error}.") from error
 
     @property
     def filesystem(self) -> Any:
@@ -101,12 +105,26 @@ class Store:
             OutputError: It cannot be read.
         """
         with self._explained(name, "read"):
-            return self.filesystem.cat_file(self.path(name))
+            if self.is_local:
+                return self.filesystem.cat_file(self.path(name))
+            return read_range(f"{self.url}/{name}", self._storage)
 
     def open(self, name: str) -> BinaryIO:
-        """Opens a file for reading at any position."""
+        """Opens a file for reading at any position.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OutputError: It cannot be read, now or later.
+        """
         with self._explained(name, "read"):
-            return self.filesystem.open(self.path(name), "rb")
+            if self.is_local:
+                return self.filesystem.open(self.path(name), "rb")
+            size = self.filesystem.info(self.path(name))["size"]
+        return io.BufferedReader(RangeFile(size, partial(self._read_part, name)), BUFFER)
+
+    def _read_part(self, name: str, start: int, end: int) -> bytes:
+        with self._explained(name, "read"):
+            return read_range(f"{self.url}/{name}", self._storage, start, end)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file in one go.
@@ -139,7 +157,8 @@ class Store:
                 self.filesystem.pipe_file(path, data, mode="create")
             except Exception as error:
                 if http_status(error) in (409, 412) or isinstance(error, FileExistsError):
-                    return False
+                    # Ours, when the answer was lost and the request was sent again.
+                    return read_range(f"{self.url}/{name}", self._storage) == data
                 if http_status(error) not in (400, 501):
                     raise
                 self.filesystem.pipe_file(path, data)  # a server that does not know the condition
@@ -172,7 +191,9 @@ class Store:
             folder = Path(self.path(SCRATCH)) if self.is_local else Path(tempfile.gettempdir())
             temporary = folder / f"facet-{uuid.uuid4().hex}"
             try:
-                with _open_new(temporary) as raw:
+                # The disk that is full is not the bucket.
+                via = name if self.is_local else f"{name} by way of {temporary}"
+                with self._explained(via, "write"), _open_new(temporary) as raw:
                     yield HashedFile(raw)
                 if self.is_local:
                     final = Path(self.path(name))
@@ -187,11 +208,24 @@ class Store:
                         folder.rmdir()
 
     def remove(self, name: str) -> None:
-        """Removes a file, or a folder with all it holds; nothing happens when there is none."""
+        """Removes a file, or a folder with all it holds; nothing happens when there is none.
+
+        Raises:
+            OutputError: Something is still there.
+        """
         with self._explained(name, "remove"):
-            self.filesystem.invalidate_cache()
-            if self.filesystem.exists(self.path(name)):
-                self.filesystem.rm(self.path(name), recursive=True)
+            filesystem, path = self._place[0], self.path(name)
+            if self.is_local:
+                if filesystem.exists(path):
+                    filesystem.rm(path, recursive=True)
+            elif hasattr(filesystem, "remove_tree"):
+                if left := filesystem.remove_tree(path):
+                    raise OutputError(f"Cannot remove {path}: {left:,} objects of it are still there.")
+            else:
+                # Not all at once: fsspec takes names with * or [ for patterns.
+                filesystem.invalidate_cache()
+                with ThreadPoolExecutor(self._storage.connections) as pool:
+                    list(pool.map(filesystem.rm_file, filesystem.find(path)))
 
     def free_bytes(self) -> int | None:
         """Returns the free space of the disk that holds a local folder, None for remote ones."""
@@ -214,7 +248,7 @@ class Store:
             if verb == "read" and isinstance(error, FileNotFoundError):
                 raise
             if isinstance(error, OSError):
-                reason = f"{error.strerror or error}."
+                reason = f"{redact(str(error.strerror or error)) or type(error).__name__}."
             elif type(error).__module__.partition(".")[0] in CLIENT_LIBRARIES:
                 reason = explain(error)[1]
             else:
