@@ -34,6 +34,7 @@ from pipeline.run import records
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count_table
 from pipeline.run.store import SCRATCH, HashedFile, Store
+from pipeline.storage import explain
 
 DONE = "_done"
 
@@ -109,7 +110,7 @@ def commit_shard(  # noqa: PLR0917
     Raises:
         OutputError: Something cannot be written, or what is to be merged is not there or not whole.
     """
-    earlier = _find_marker(store, shard)
+    earlier = find_marker(store, shard)
     if earlier and (earlier.session == session or not merge):
         _drop_parts(store, session, shard)
         return earlier
@@ -235,6 +236,14 @@ def read_marker(store: Store, shard: int) -> Marker:
         ) from error
 
 
+def find_marker(store: Store, shard: int) -> Marker | None:
+    """Returns the marker of a shard, None where there is none or a damaged one."""
+    try:
+        return _load(store.read(marker_name(shard)))
+    except (FileNotFoundError, *DAMAGE):
+        return None
+
+
 @contextmanager
 def open_hashed(store: Store, name: str) -> Iterator[tuple[BinaryIO, int, str]]:
     """Opens a file for reading at any position, and says its (size, SHA-256) as it is there.
@@ -245,25 +254,20 @@ def open_hashed(store: Store, name: str) -> Iterator[tuple[BinaryIO, int, str]]:
         FileNotFoundError: There is no such file.
         OutputError: It cannot be read.
     """
-    with ExitStack() as stack:
-        source = stack.enter_context(store.open(name))
-        if store.is_local:
-            digest, file = hashlib.file_digest(source, "sha256"), source
-        else:
-            digest, file = hashlib.sha256(), stack.enter_context(tempfile.TemporaryFile())
+    with store.open(name) as source, ExitStack() as stack:
+        file = source if store.is_local else stack.enter_context(tempfile.TemporaryFile())
+        digest = hashlib.sha256()
+        try:
             while block := source.read(FETCH_BYTES):
                 digest.update(block)
-                file.write(block)
+                if file is not source:
+                    file.write(block)
+        except Exception as error:
+            # Storage clients raise nearly everything.
+            raise OutputError(f"Cannot read {store.path(name)}: {explain(error)[1]}") from error
         size = file.tell()
         file.seek(0)
         yield file, size, digest.hexdigest()
-
-
-def _find_marker(store: Store, shard: int) -> Marker | None:
-    try:
-        return _load(store.read(marker_name(shard)))
-    except (FileNotFoundError, *DAMAGE):
-        return None  # a damaged one will be replaced
 
 
 @contextmanager

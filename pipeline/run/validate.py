@@ -1,0 +1,235 @@
+"""Validates the output of a run: every committed shard, in parallel, and what lies beside them.
+
+Meant for a folder on which nobody works. It reads storage alone, on any machine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import cv2
+import pyarrow as pa
+from pydantic import ValidationError
+
+from pipeline.errors import FacetError, OutputError
+from pipeline.run.check import ShardCheck, check_shard
+from pipeline.run.config import OutputConfig
+from pipeline.run.counts import Counts
+from pipeline.run.plan import Plan, leftovers, read_plan
+from pipeline.run.progress import Progress
+from pipeline.run.shards import committed_shards, marker_name, png_folder, records_name, tar_name
+from pipeline.run.state import read_state, write_state
+from pipeline.run.store import Store
+from pipeline.storage import StorageConfig
+
+IN_PROCESS_SHARDS = 2
+"""Up to so many shards no processes are started."""
+
+
+@dataclass
+class Validation:
+    """What came of validating a run.
+
+    Attributes:
+        images: Photos of the plan.
+        shards: Shards of the plan.
+        committed: Shards of the plan that have a marker.
+        open: Shards of the plan that have none: they are still to be done.
+        counts: What the records of the committed shards add up to.
+        problems: The shards that are not sound, with their reasons, in order.
+        leftovers: Files that belong to no committed shard; they do no harm.
+        repaired: Shards whose markers were cleared.
+    """
+
+    images: int
+    shards: int
+    committed: int
+    open: list[int]
+    counts: Counts = field(default_factory=Counts)
+    problems: list[ShardCheck] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    repaired: list[int] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that is committed is as it must be."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        return {
+            "sound": self.sound,
+            "images": self.images,
+            "shards": self.shards,
+            "committed": self.committed,
+            "open": self.open,
+            "counts": self.counts.to_json(),
+            "problems": [
+                {"shard": check.shard, "reasons": check.reasons, "more": check.more}
+                for check in self.problems
+            ],
+            "leftovers": self.leftovers,
+            "repaired": self.repaired,
+        }
+
+
+def validate_run(
+    output: str, storage: StorageConfig | None = None, *, repair: bool = False, workers: int | None = None
+) -> Validation:
+    """Checks every committed shard of a run.
+
+    Args:
+        output: The run folder, local or remote.
+        storage: How remote storage is reached.
+        repair: Clear the markers of the shards that are not sound, so that `facet normals` does them again.
+        workers: Processes; None: one per CPU.
+
+    Raises:
+        OutputError: The folder holds no run, or it cannot be read, which says nothing of the shards.
+        FacetError: A process died.
+    """
+    store = Store(output, storage)
+    state = read_state(store)
+    plan = read_plan(store) if state else None
+    if state is None or plan is None:
+        raise OutputError(f"{store.url} holds no run that has a plan: there is nothing to validate.")
+    try:
+        config = OutputConfig.model_validate(state["config"]["output"])
+    except (ValidationError, LookupError, TypeError) as error:
+        raise OutputError(f"The configuration in {store.path('run.json')} is damaged.") from error
+    done = committed_shards(store)
+    shards = sorted(shard for shard in done if shard < plan.shards)
+    missing = [shard for shard in range(plan.shards) if shard not in done]
+    found = Validation(plan.images, plan.shards, len(shards), missing)
+    found.problems = [
+        ShardCheck(shard, reasons=["the plan has no such shard"]) for shard in done if shard >= plan.shards
+    ]
+    with Progress(sum(map(plan.shard_images, shards)), Counts()) as progress:
+        for check in _check_all(store, plan, shards, config, workers or _available_cpus()):
+            progress.add(check.counts)
+            found.counts += check.counts
+            if check.reasons:
+                found.problems.append(check)
+    found.problems.sort(key=lambda check: check.shard)
+    found.leftovers = _leftovers(store, plan, done, config)
+    if repair and found.problems:
+        _repair(store, state, found)
+    return found
+
+
+def describe(found: Validation, output: str) -> str:
+    """Returns what to tell the user: a line per reason and a summary.
+
+    Args:
+        found: What was found.
+        output: The run folder, as the user gave it.
+    """
+    lines = []
+    for check in found.problems:
+        lines += [f"shard {check.shard:05d}: {reason}" for reason in check.reasons]
+        if check.more:
+            lines.append(f"shard {check.shard:05d}: and {check.more:,} more of this kind")
+    lines += [f"left over, harmless: {name}" for name in found.leftovers]
+    lines.append(
+        f"{found.committed:,} of {found.shards:,} shards are committed, with {found.counts.images:,} records "
+        f"and {found.counts.faces:,} faces: "
+        + ("all sound." if found.sound else f"{len(found.problems):,} not sound.")
+    )
+    if found.repaired:
+        lines.append(f"The markers of {len(found.repaired):,} shards were cleared.")
+    elif found.problems:
+        lines.append(f"`facet validate {output} --repair` clears their markers.")
+    if left := len(found.open) + sum(shard < found.shards for shard in found.repaired):
+        lines.append(f"{left:,} shards are open: `facet normals` does them.")
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def _check_all(
+    store: Store, plan: Plan, shards: list[int], config: OutputConfig, workers: int
+) -> Iterator[ShardCheck]:
+    """Yields the checks of shards as they are done."""
+    workers = min(workers, len(shards))
+    if workers <= 1 or len(shards) <= IN_PROCESS_SHARDS:
+        yield from (check_shard(store, plan, shard, config) for shard in shards)
+        return
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    if os.name == "posix":
+        context.set_forkserver_preload(["pipeline.run.check"])
+    numbers = iter(shards)
+    pending: set[Future[ShardCheck]] = set()
+    with ProcessPoolExecutor(workers, context, _start_worker, (store, plan, config)) as pool:
+        try:
+            while True:
+                room = 2 * workers - len(pending)
+                pending |= {pool.submit(_check, shard) for shard in islice(numbers, room)}
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as error:
+            raise FacetError(
+                "A process that checks shards died, perhaps for want of memory: fewer of them take less "
+                "(--set engine.cpus=1).",
+                "worker_died",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_setup: tuple[Store, Plan, OutputConfig] | None = None
+
+
+def _start_worker(store: Store, plan: Plan, config: OutputConfig) -> None:
+    global _setup  # noqa: PLW0603 - the process's own copy, made once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+    pa.set_cpu_count(1)
+    _setup = store, plan, config
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _check(shard: int) -> ShardCheck:
+    assert _setup is not None
+    store, plan, config = _setup
+    return check_shard(store, plan, shard, config)
+
+
+def _leftovers(store: Store, plan: Plan, done: set[int], config: OutputConfig) -> list[str]:
+    """Returns files of records and images without a marker, and what planners left that were killed."""
+    known = {records_name(shard) for shard in done}
+    if config.png == "tar":
+        known |= {tar_name(shard) for shard in done}
+    elif config.png == "folder":
+        known |= {png_folder(shard) for shard in done}
+    there = [f"{folder}/{name}" for folder in ("records", "png") for name in store.names(folder)]
+    return [*leftovers(store, plan), *(name for name in there if name not in known)]
+
+
+def _repair(store: Store, state: dict[str, Any], found: Validation) -> None:
+    # What a resumed run needs is that the markers are gone. That run.json says so too is for people.
+    write_state(store, state | {"status": "stopped"})
+    for check in found.problems:
+        store.remove(marker_name(check.shard))
+        found.repaired.append(check.shard)
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
