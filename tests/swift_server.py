@@ -36,10 +36,14 @@ log_address = /dev/null
 log_level = WARNING
 """
 
+# The time-outs are long: on a busy machine Swift would put off the entry of a new object in its listing.
 _STORAGE_CONF = """
 devices = {folder}/devices
 mount_check = false
 disable_fallocate = true
+conn_timeout = 30
+node_timeout = 60
+container_update_timeout = 60
 
 [pipeline:main]
 pipeline = {kind}-server
@@ -55,6 +59,9 @@ pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth bulk slo
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+conn_timeout = 30
+node_timeout = 60
+recoverable_node_timeout = 60
 allow_account_management = true
 
 [filter:catch_errors]
