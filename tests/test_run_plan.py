@@ -135,7 +135,7 @@ class TestExtension:
         before, chunks = content(tmp_path / "plan"), chunks_of(store, plan)
         for count, start in ((1, 260), (500, 261), (7, 761)):
             new = NewPhotos(store, plan, photos(start + count))
-            extended = extend_plan(store, plan, new, PlanConfig(shard_size=50, chunk_size=20))
+            extended = extend_plan(store, plan, new, PlanConfig(shard_size=50, chunk_size=20), "run")
             assert (new.count, new.vanished) == (count, 0)
             assert extended.images == start + count
             assert chunks_of(store, extended, range(plan.shards)) == chunks

@@ -1,4 +1,9 @@
-"""The main job: photos in, records of normals out, resumable."""
+"""The main job: photos in, records of normals out, resumable.
+
+Several processes may work on one folder at the same time. Each has scratch files of its own, a shard
+belongs to whoever commits it first, and what a process fails at does not matter once all shards are
+committed. All of them end with the same records; what they have both worked on was done twice.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +13,38 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
-from pipeline.errors import FacetError, OutputError
+from pipeline.errors import FacetError
 from pipeline.images.decode import decode_image
 from pipeline.images.read import PhotoReader
-from pipeline.images.sources import ListedFile, list_input
 from pipeline.report.write import write_report
+from pipeline.run import logs
 from pipeline.run.config import EngineConfig, RunConfig
 from pipeline.run.counts import Counts
-from pipeline.run.plan import Plan, all_photos, read_plan, write_plan
+from pipeline.run.failures import check_failures
+from pipeline.run.folder import (
+    OnExisting,
+    RunFolder,
+    Say,
+    begin_session,
+    check_input,
+    check_space,
+    open_run,
+    pending_shards,
+    plan_run,
+)
+from pipeline.run.plan import leftovers, read_plan
 from pipeline.run.progress import Progress
 from pipeline.run.shards import committed_shards, read_markers
 from pipeline.run.stages import Work
-from pipeline.run.state import OWN_NAMES, differences, finished, new_state, read_state, write_state
+from pipeline.run.state import finished, read_state, write_state
 from pipeline.run.store import SCRATCH, Store
-from pipeline.storage import shown_uri
-from pipeline.weights import load_weights
 
-OnExisting = Literal["resume", "fail", "overwrite"]
-
-LEAST_FREE_BYTES = 64 << 20
-"""A disk with less room than this is full."""
-
-BYTES_PER_PHOTO = 200_000
-"""Records of a photo with one face, about."""
-
-RELISTED_PHOTOS = 100_000
-"""The whole input of a resumed run is listed again, to find new photos, unless it is larger than this."""
+__all__ = ["OnExisting", "Result", "Stopped", "run_normals"]
 
 
 class Stopped(Exception):
@@ -78,9 +83,9 @@ def run_normals(
     *,
     limit: int | None = None,
     on_existing: OnExisting = "resume",
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    say: Say = logs.say,
 ) -> Result:
-    """Runs the main job to its end, or goes on with one that was stopped.
+    """Runs the main job to its end, or goes on with one that was planned or stopped.
 
     Args:
         source: The photos; see `pipeline.images.sources`.
@@ -94,50 +99,126 @@ def run_normals(
         FacetError: The run cannot begin or cannot go on.
         Stopped: It was stopped.
     """
-    started = time.monotonic()
-    weights = load_weights(config.normals.weights).entry
-    store = Store(output, config.read.storage)
-    state = new_state(source, store.url, limit, config, weights)
-    listing = list_input(source, config.read.storage, skip=store.url)
-    plan = _open_folder(store, state, on_existing)
-    if plan is None:
-        write_state(store, state)
-        store.remove("plan")  # what is left of one that was not finished
-        plan = write_plan(store, islice(listing, limit), config.plan)
-        state["notes"] = listing.notes.lines()
-    elif limit is None and plan.images <= RELISTED_PHOTOS:
-        _check_input(store, plan, listing)
-    _check_space(store, plan, say)
-    for note in state["notes"]:
-        say(note)
+    session = Session(open_run(source, output, config, limit, on_existing), say)
+    try:
+        with stoppable():
+            session.prepare()
+            try:
+                session.work()
+            except FacetError as error:
+                with suppress(FacetError):  # the storage may be what failed
+                    session.end("failed", error)
+                raise
+            counts = session.end("complete")
+            session.tidy()
+            run = session.run
+            return Result(counts, run.state["seconds"], run.state["notes"], refresh_report(run.store, config))
+    except (KeyboardInterrupt, SystemExit):
+        counts = session.end("stopped")
+        session.drop_scratch()
+        raise Stopped(counts) from None
 
-    done = committed_shards(store)
-    pending = [shard for shard in range(plan.shards) if shard not in done]
-    before = _total(store, done)
-    if done and pending:
-        say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
-    state["engine"] = choose_engine(config.engine, plan.images - before.images)
-    write_state(store, state)
 
-    def finish(status: str) -> Counts:
-        counts = _total(store, committed_shards(store))
-        state.update(finished(state, status, plan, counts, time.monotonic() - started))
-        write_state(store, state)
+class Session:
+    """One process's work on a run.
+
+    Args:
+        run: The folder.
+        say: Takes lines for the user.
+    """
+
+    def __init__(self, run: RunFolder, say: Say):
+        self.run = run
+        self._say = say
+        self._id = uuid.uuid4().hex[:8]
+        self._started = time.monotonic()
+        self._leftovers: list[str] = []
+
+    def prepare(self) -> None:
+        """Plans the run, or checks that the plan is still that of the input."""
+        run = self.run
+        if run.plan is None:
+            plan = plan_run(run)
+        else:
+            plan = run.plan
+            check_input(run)
+        check_space(run.store, plan.images, self._say)
+        for note in run.state["notes"]:
+            self._say(note)
+        scratch = [f"{SCRATCH}/{name}" for name in run.store.names(SCRATCH)]
+        self._leftovers = [*scratch, *leftovers(run.store, plan)]
+
+    def work(self) -> None:
+        """Does all shards that are not committed, also those that are planned meanwhile."""
+        run, store = self.run, self.run.store
+        begin_session(run, self._say)
+        while run.plan:
+            plan, pending = run.plan, pending_shards(store, run.plan)
+            before = total(store, set(range(plan.shards)) - set(pending))
+            if before.images and pending:
+                self._say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
+            run.state["engine"] = choose_engine(run.config.engine, plan.images - before.images)
+            write_state(store, run.state)
+            logs.event(
+                "run_started",
+                f"Working on {len(pending):,} of {plan.shards:,} shards of {store.url}.",
+                session=self._id,
+                engine=run.state["engine"],
+                shards=plan.shards,
+                pending=len(pending),
+                images=plan.images,
+                done=before.images,
+            )
+            try:
+                if pending:
+                    work = Work(store, self._id, plan, run.config)
+                    work_off(work, pending, before, run.state["engine"])
+            except FacetError:
+                if pending_shards(store, plan):
+                    raise
+            later = read_plan(store)
+            if later is None or later.shards <= plan.shards:
+                return
+            run.plan = later
+
+    def end(self, status: str, error: FacetError | None = None) -> Counts:
+        """Notes in run.json how the session ended; returns what is committed."""
+        run = self.run
+        counts = total(run.store, committed_shards(run.store))
+        if run.plan and not pending_shards(run.store, run.plan):
+            status = "complete"
+        run.state = finished(run.state, status, run.plan, counts, time.monotonic() - self._started)
+        run.state.update(_changed_meanwhile(run.store))
+        write_state(run.store, run.state)
+        logs.event(
+            "run_ended",
+            f"The run is {status}: {counts.images:,} photos are done.",
+            session=self._id,
+            status=status,
+            error=error and error.code,
+            seconds=run.state["seconds"],
+            **logs.counted(counts),
+        )
         return counts
 
-    try:
-        with _stoppable():
-            if pending:
-                _work_off(Work(store, uuid.uuid4().hex[:8], plan, config), pending, before, state["engine"])
-    except (KeyboardInterrupt, SystemExit):
-        raise Stopped(finish("stopped")) from None
-    except FacetError:
-        with suppress(FacetError):  # the storage may be what failed
-            finish("failed")
-        raise
-    counts = finish("complete")
-    store.remove(SCRATCH)
-    return Result(counts, state["seconds"], state["notes"], _report(store, config))
+    def tidy(self) -> None:
+        """Removes this session's scratch files, and what was there before it began.
+
+        A session that is still alive and was there before this one may lose its scratch files by that; it
+        finds all shards committed then.
+        """
+        for name in self._leftovers:
+            with suppress(FacetError):
+                self.run.store.remove(name)
+        self.drop_scratch()
+
+    def drop_scratch(self) -> None:
+        """Removes this session's scratch files."""
+        with suppress(FacetError):
+            self.run.store.remove(f"{SCRATCH}/{self._id}")
+            if self.run.store.is_local:
+                with suppress(OSError):  # not empty: others have theirs
+                    os.rmdir(self.run.store.path(SCRATCH))
 
 
 def choose_engine(config: EngineConfig, images: int) -> Literal["local", "ray"]:
@@ -153,78 +234,46 @@ def _ray_is_running() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def _work_off(work: Work, pending: list[int], before: Counts, engine: str) -> None:
-    # Here, since Ray takes a second to import.
-    if engine == "ray":
-        from pipeline.run.ray_engine import run_ray as run
-    else:
-        from pipeline.run.local import run_local as run
+def work_off(work: Work, pending: list[int], before: Counts, engine: str) -> None:
+    """Carries out some shards of a run, and shows how far it is.
+
+    Args:
+        work: The run.
+        pending: The shards to do.
+        before: What the run adds up to without them.
+        engine: local or ray.
+
+    Raises:
+        FacetError: The run cannot go on; committed shards stay valid.
+    """
+    check_failures(before, work.config.engine)
     with Progress(work.plan.images, before) as progress:
-        run(work, pending, progress.add)
+
+        def on_chunk(counts: Counts) -> None:
+            progress.add(counts)
+            logs.unexpected_failures(counts)
+            check_failures(progress.counts, work.config.engine)
+
+        if engine == "ray":  # imported here, since Ray takes a second
+            from pipeline.run.ray_engine import run_ray
+
+            run_ray(work, pending, on_chunk)
+        else:
+            from pipeline.run.local import run_local
+
+            run_local(work, pending, on_chunk)
 
 
-def _report(store: Store, config: RunConfig) -> str | None:
-    if not config.output.report:
-        return None
-    reader = PhotoReader(config.read)
-    return write_report(
-        store, lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
-    )
-
-
-def _open_folder(store: Store, state: dict[str, Any], on_existing: OnExisting) -> Plan | None:
-    """Returns the plan of the run to resume, whose past enters `state`; None when a new run begins."""
-    earlier = read_state(store)
-    if earlier and on_existing == "fail":
-        raise OutputError(f"{store.url} holds a run already.")
-    if earlier and on_existing == "overwrite":
-        for name in OWN_NAMES:
-            store.remove(name)
-    plan = read_plan(store)
-    if earlier and plan:
-        if changed := differences(earlier, state):
-            raise OutputError(
-                f"{store.url} holds another run ({'; '.join(changed)}): give another output folder, or "
-                "--on-existing overwrite."
-            )
-        state.update({name: earlier[name] for name in ("started", "seconds", "notes")})
-    store.write("writable", b"")  # better now than after an hour
-    store.remove("writable")
-    return plan
-
-
-def _check_input(store: Store, plan: Plan, listed: Iterable[ListedFile]) -> None:
-    known = {photo.id for photo in all_photos(store, plan)}
-    new = [photo.uri for photo in listed if photo.id not in known]
-    if new:
-        raise OutputError(
-            f"The run in {store.url} was not planned for {shown_uri(new[0])} and {len(new) - 1:,} other new "
-            "photos: give another output folder, or --on-existing overwrite."
-        )
-
-
-def _check_space(store: Store, plan: Plan, say: Callable[[str], None]) -> None:
-    free = store.free_bytes()
-    if free is None:
-        return
-    if free < LEAST_FREE_BYTES:
-        raise OutputError(f"There is no space left for {store.url}: {free >> 20} MB are free.")
-    if free < plan.images * BYTES_PER_PHOTO:
-        say(
-            f"The output may take about {plan.images * BYTES_PER_PHOTO / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free."
-        )
-
-
-def _total(store: Store, shards: set[int]) -> Counts:
-    total = Counts()
+def total(store: Store, shards: set[int]) -> Counts:
+    """Returns what some committed shards add up to."""
+    counts = Counts()
     for marker in read_markers(store, shards):
-        total += marker.counts
-    return total
+        counts += marker.counts
+    return counts
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Lets SIGTERM, which spot machines and schedulers send, end the block as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -238,3 +287,19 @@ def _stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _changed_meanwhile(store: Store) -> dict[str, object]:
+    """What `facet plan --extend` may have changed in run.json since the session began."""
+    current = read_state(store) or {}
+    return {name: current[name] for name in ("limit", "notes") if name in current}
+
+
+def refresh_report(store: Store, config: RunConfig) -> str | None:
+    """Writes the page anew, and returns where it is; None when none is asked for."""
+    if not config.output.report:
+        return None
+    reader = PhotoReader(config.read)
+    return write_report(
+        store, lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
+    )

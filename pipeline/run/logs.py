@@ -9,16 +9,22 @@ note, error and log for whatever else is said. Fields are added but never rename
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.images.ids import image_id
 from pipeline.run.counts import Counts
+from pipeline.storage import scheme
 
 ROOT = logging.getLogger("pipeline")
 log = logging.getLogger("pipeline.run")
+
+UNEXPECTED = ("internal_error", "crashed", "out_of_memory")
+"""Error codes that tell of a fault of Facet, of a library or of the machine."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -109,6 +115,26 @@ def shard_committed(shard: int, counts: Counts) -> None:
         shard=shard,
         **counted(counts),
     )
+
+
+def unexpected_failures(counts: Counts) -> None:
+    """Logs photos that failed for no fault of their own, up to three of a chunk.
+
+    The id is left out where the address is shown without a part of it, so that it cannot be told.
+    """
+    for code in UNEXPECTED:
+        for uri, message in counts.examples.get(code, []):
+            whole = scheme(uri) not in ("http", "https")
+            number = image_id(hashlib.sha256(uri.encode()).digest()) if whole else None
+            event(
+                "photo_failed",
+                f"Photo {number} failed: {uri}: {message}" if whole else f"{uri} failed: {message}",
+                logging.ERROR,
+                id=number,
+                uri=uri,
+                error_code=code,
+                error_message=message,
+            )
 
 
 def counted(counts: Counts) -> dict[str, Any]:

@@ -156,7 +156,9 @@ def write_plan(store: Store, listed: Iterable[ListedFile], config: PlanConfig, r
     return other
 
 
-def extend_plan(store: Store, plan: Plan, listed: Iterable[ListedFile], config: PlanConfig) -> Plan:
+def extend_plan(
+    store: Store, plan: Plan, listed: Iterable[ListedFile], config: PlanConfig, run: str = ""
+) -> Plan:
     """Adds photos to a plan as new shards.
 
     Args:
@@ -164,9 +166,10 @@ def extend_plan(store: Store, plan: Plan, listed: Iterable[ListedFile], config: 
         plan: The plan, which stays as it is.
         listed: Photos that are not in it, in a stable order; see `NewPhotos`.
         config: How to cut them.
+        run: See `Plan`.
 
     Returns:
-        The extended plan; the same plan when there is nothing to add.
+        The extended plan; the same photos when there is nothing to add.
 
     Raises:
         OutputError: Another process has extended the plan meanwhile.
@@ -174,7 +177,10 @@ def extend_plan(store: Store, plan: Plan, listed: Iterable[ListedFile], config: 
     rows = iter(listed)
     head = list(islice(rows, 1))
     if not head:
-        return plan
+        same = replace(plan, run=run)
+        if same != plan:
+            store.write(NAME, _dump(same))
+        return same
     digest = hashlib.sha256(plan.digest.encode())
     added, size, hexadecimal = _write_photos(store, chain(head, rows), config, plan.shards, digest)
     extended = replace(
@@ -182,6 +188,7 @@ def extend_plan(store: Store, plan: Plan, listed: Iterable[ListedFile], config: 
         images=plan.images + added.images,
         bytes=plan.bytes + size,
         digest=hexadecimal,
+        run=run,
         extensions=(*plan.extensions, added),
     )
     missing = set(file_names(extended)) - {f"plan/{name}" for name in store.names("plan")}

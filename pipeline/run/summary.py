@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.run.counts import Counts
 from pipeline.run.job import Result
+from pipeline.run.logs import printable
 from pipeline.run.records import FAILED, NO_FACE, OK
 
 
@@ -20,7 +21,7 @@ def summarise(result: Result, output: str) -> str:
         f"{_number(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
         f"{counts.statuses[OK]:,} with {_number(counts.faces, 'face')}, "
         f"{counts.statuses[NO_FACE]:,} without a face, {counts.statuses[FAILED]:,} failed.",
-        *_failures(counts),
+        *failure_table(counts),
     ]
     if result.report:
         lines.append(f"Look at it:  {result.report}")
@@ -36,18 +37,14 @@ def summarise_stopped(counts: Counts, output: str) -> str:
     )
 
 
-def _failures(counts: Counts) -> list[str]:
+def failure_table(counts: Counts) -> list[str]:
+    """Returns the failures by code, most frequent first, each with examples."""
     lines = []
     for code, number in counts.error_codes.most_common():
         lines.append(f"  {code}: {number:,}")
         for uri, message in counts.examples.get(code, []):
-            lines.append(f"    {_printable(uri)}: {_printable(message)}")
+            lines.append(f"    {printable(uri)}: {printable(message)}")
     return lines
-
-
-def _printable(text: str) -> str:
-    # Names and messages come from outside, and a terminal obeys control characters.
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _number(count: int, noun: str) -> str:

@@ -1,0 +1,253 @@
+"""The folder of a run before work begins: whether it holds what is asked for, and the plan in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+from pipeline.errors import OutputError
+from pipeline.faces.detectors import check_detector
+from pipeline.images.sources import Listing, list_input
+from pipeline.run import logs
+from pipeline.run.config import RunConfig
+from pipeline.run.plan import NewPhotos, Plan, extend_plan, read_plan, write_plan
+from pipeline.run.progress import ListingProgress
+from pipeline.run.shards import committed_shards
+from pipeline.run.state import (
+    OWN_NAMES,
+    differences,
+    identity_digest,
+    new_state,
+    now,
+    plan_facts,
+    read_state,
+    write_state,
+)
+from pipeline.run.store import Store
+from pipeline.storage import shown_uri
+from pipeline.weights import load_weights
+
+OnExisting = Literal["resume", "fail", "overwrite"]
+
+LEAST_FREE_BYTES = 64 << 20
+"""A disk with less room than this is full."""
+
+BYTES_PER_PHOTO = 200_000
+"""Records of a photo with one face, about."""
+
+RELISTED_PHOTOS = 100_000
+"""The whole input of a resumed run is listed again, to find new photos, unless it is larger than this."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class RunFolder:
+    """A folder that holds the run that is asked for, or nothing.
+
+    Attributes:
+        store: The folder.
+        config: The configuration.
+        limit: The first so many photos of the input are taken; None: all.
+        state: Content of run.json.
+        plan: The plan; None: there is none yet.
+        listing: The input, not listed yet.
+        earlier: Status of the run that the folder holds; None: it holds none.
+    """
+
+    store: Store
+    config: RunConfig
+    limit: int | None
+    state: dict[str, Any]
+    plan: Plan | None
+    listing: Listing
+    earlier: str | None
+
+
+@dataclass(frozen=True)
+class Extended:
+    """What `extend_run` found.
+
+    Attributes:
+        plan: The plan that counts now.
+        new: Photos that were added.
+        vanished: Photos of the plan that the input no longer holds; None where a part of it was listed.
+    """
+
+    plan: Plan
+    new: int
+    vanished: int | None
+
+
+def open_run(
+    source: str,
+    output: str,
+    config: RunConfig,
+    limit: int | None,
+    on_existing: OnExisting,
+    *,
+    any_limit: bool = False,
+) -> RunFolder:
+    """Opens a folder for a run. Nothing is written; an earlier run is removed when that is asked for.
+
+    Args:
+        source: The photos; see `pipeline.images.sources`.
+        output: The run folder, local or any URL that fsspec writes to.
+        config: The configuration.
+        limit: Take the first so many photos only.
+        on_existing: What to do when the folder holds a run already.
+        any_limit: The run in the folder may have another limit.
+
+    Raises:
+        FacetError: The input or the output cannot be used, or the folder holds something else.
+    """
+    weights = load_weights(config.normals.weights).entry
+    if config.detect.detector:
+        check_detector(config.detect.detector)
+    store = Store(output, config.read.storage)
+    state = new_state(source, store.url, limit, config, weights)
+    listing = list_input(source, config.read.storage, skip=store.url)
+    earlier = read_state(store)
+    if earlier and on_existing == "fail":
+        raise OutputError(f"{store.url} holds a run already.")
+    if earlier and on_existing == "overwrite":
+        for name in OWN_NAMES:
+            store.remove(name)
+        earlier = None
+    plan = read_plan(store)
+    if earlier and plan:
+        check_same_run(store, plan, earlier, state, ("limit",) if any_limit else ())
+        state.update({name: earlier[name] for name in ("started", "seconds", "notes")})
+    store.write("writable", b"")  # better now than after an hour
+    store.remove("writable")
+    return RunFolder(store, config, limit, state, plan, listing, earlier["status"] if earlier else None)
+
+
+def check_same_run(
+    store: Store, plan: Plan, earlier: dict[str, Any], state: dict[str, Any], but: tuple[str, ...] = ()
+) -> None:
+    """Checks that a folder holds the run that is asked for.
+
+    Raises:
+        OutputError: It holds another one; the message says what differs.
+    """
+    changed = differences(earlier, state, but)
+    if not changed and plan.run and not but and plan.run != identity_digest(state):
+        changed = ["its plan was made for another configuration"]
+    if changed:
+        raise OutputError(
+            f"{store.url} holds another run ({'; '.join(changed)}): give another output folder, or "
+            "--on-existing overwrite."
+        )
+
+
+def plan_run(run: RunFolder) -> Plan:
+    """Lists the input and writes the plan of a new run.
+
+    Raises:
+        FacetError: The input cannot be listed or the plan not be written, or another process has begun
+            another run in the folder meanwhile.
+    """
+    store, state = run.store, run.state
+    write_state(store, state)
+    with ListingProgress() as progress:
+        photos = progress.count(islice(run.listing, run.limit))
+        plan = write_plan(store, photos, run.config.plan, identity_digest(state))
+    check_same_run(store, plan, state, state)
+    state.update(status="planned", plan=plan_facts(plan), notes=run.listing.notes.lines())
+    write_state(store, state)
+    run.plan = plan
+    logs.event(
+        "plan_written",
+        f"The plan: {plan.images:,} photos in {plan.shards:,} shards.",
+        **plan_facts(plan),
+    )
+    return plan
+
+
+def extend_run(run: RunFolder) -> Extended:
+    """Lists the input again and plans the photos that are new, as further shards.
+
+    Raises:
+        FacetError: There is no plan, the input cannot be listed, or the plan not be written.
+    """
+    store, state, plan = run.store, run.state, run.plan
+    if plan is None:
+        raise OutputError(f"There is no plan in {store.url} to extend: leave out --extend.")
+    with ListingProgress() as progress:
+        new = NewPhotos(store, plan, progress.count(islice(run.listing, run.limit)))
+        extended = extend_plan(store, plan, new, run.config.plan, identity_digest(state))
+    run.plan = extended
+    if extended != plan:
+        # A run that goes on meanwhile, or has ended, keeps what it says beside.
+        earlier = read_state(store) or state
+        fresh: dict[str, Any] = {"limit": run.limit, "notes": run.listing.notes.lines()}
+        fresh["plan"] = plan_facts(extended)
+        if earlier["status"] == "complete" and new.count:
+            fresh["status"] = "planned"
+        write_state(store, earlier | fresh)
+        logs.event(
+            "plan_written",
+            f"The plan was extended by {new.count:,} photos in {extended.shards - plan.shards:,} shards.",
+            **plan_facts(extended),
+        )
+    return Extended(extended, new.count, new.vanished if run.limit is None else None)
+
+
+def check_input(run: RunFolder) -> None:
+    """Checks that the input of a run that goes on holds no photos that are not in its plan.
+
+    Raises:
+        OutputError: It does.
+    """
+    plan = run.plan
+    if plan is None or run.limit is not None or plan.images > RELISTED_PHOTOS:
+        return
+    new = NewPhotos(run.store, plan, run.listing)
+    first = None
+    for photo in new:
+        first = first or photo
+    if first:
+        raise OutputError(
+            f"The run in {run.store.url} was not planned for {shown_uri(first.uri)} and {new.count - 1:,} "
+            "other new photos: add them with `facet plan --extend`, or give another output folder."
+        )
+
+
+def check_space(store: Store, images: int, say: Say) -> None:
+    """Checks that there is room for the records of so many photos.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    free = store.free_bytes()
+    if free is None:
+        return
+    if free < LEAST_FREE_BYTES:
+        raise OutputError(f"There is no space left for {store.url}: {free >> 20} MB are free.")
+    if free < images * BYTES_PER_PHOTO:
+        say(
+            f"The output may take about {images * BYTES_PER_PHOTO / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free."
+        )
+
+
+def begin_session(run: RunFolder, say: Say) -> None:
+    """Notes in run.json that work begins, and says what the folder holds."""
+    if run.earlier == "planned":
+        say("The folder holds the plan of this run; going on from there.")
+    elif run.earlier == "running":
+        say(
+            "The run in this folder has not ended: it was killed, or is still going on. Both may go on, but "
+            "what both work on is done twice."
+        )
+    run.state.update(status="running", session_started=now())
+    write_state(run.store, run.state)
+
+
+def pending_shards(store: Store, plan: Plan) -> list[int]:
+    """Returns the shards of a plan that are not committed, in order."""
+    done = committed_shards(store)
+    return [shard for shard in range(plan.shards) if shard not in done]
