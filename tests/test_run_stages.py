@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import faulty_detector
 import numpy as np
 import pytest
 from bad_images import encode, portrait
 
 from pipeline.config import load_config
-from pipeline.errors import DecodeError, ReadError, WeightsError
+from pipeline.errors import ReadError, WeightsError
 from pipeline.images.sources import ListedFile, list_input
 from pipeline.normals.encoding import decode_normals
 from pipeline.normals.inference import Estimated
@@ -21,6 +22,12 @@ from pipeline.run.store import Store
 @pytest.fixture(scope="module")
 def config(random_weights) -> RunConfig:
     return load_config(RunConfig, None, [f"normals.weights={random_weights}"])
+
+
+@pytest.fixture(scope="module")
+def custom(random_weights) -> RunConfig:
+    options = ["detect.mode=custom", f"detect.detector={faulty_detector.REFERENCE}"]
+    return load_config(RunConfig, None, [f"normals.weights={random_weights}", *options])
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +58,19 @@ def test_crops_follow_the_order_of_the_records(cropped, face_png):
     assert set(chunk.seconds) == {"crop"}
 
 
-def test_unexpected_errors_become_records(config, face_png, monkeypatch):
-    errors = [ZeroDivisionError("odd"), MemoryError(), DecodeError("Bad.", "truncated")]
-
-    def broken(data, _):
-        raise errors[data[0]]
-
-    monkeypatch.setattr(stages, "decode_image", broken)
-    chunk = CropStage(config)(fetched(b"\0", b"\1", b"\2"))
-    codes = [row["error_code"] for row in chunk.records]
-    assert codes == ["internal_error", "out_of_memory", "truncated"]
-    assert chunk.crops.shape == (0, 256, 256, 3)
+def test_unexpected_errors_become_records(custom, face_png, caplog):
+    bad = encode(faulty_detector.mark(portrait(), "fail"), "PNG")
+    chunk = CropStage(custom)(fetched(bad, face_png[:2000], face_png))
+    assert [row["error_code"] for row in chunk.records] == ["internal_error", "truncated", None]
+    assert chunk.records[0]["error_message"] == "ZeroDivisionError: odd"
+    assert chunk.records[0]["width"] == 256
+    assert chunk.crops.shape == (1, 256, 256, 3)
+    assert "faulty_detector.py" in caplog.text  # where it comes from, in another process
 
 
-def test_errors_that_concern_the_run_end_it(config, monkeypatch):
-    def broken(*_):
-        raise WeightsError("gone")
-
-    monkeypatch.setattr(stages, "decode_image", broken)
-    with pytest.raises(WeightsError):
-        CropStage(config)(fetched(b"x"))
+def test_errors_that_concern_the_run_end_it(custom):
+    with pytest.raises(WeightsError, match="gone"):
+        CropStage(custom)(fetched(encode(faulty_detector.mark(portrait(), "fail_for_all"), "PNG")))
 
 
 def test_files_too_large_to_carry_are_read_one_by_one(tmp_path, config, face_png, monkeypatch):

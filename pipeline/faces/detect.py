@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.config import Section
-from pipeline.faces.detectors import CnnDetector, Detection, Detector, FastDetector, SeedDetector, to_grey
-from pipeline.faces.landmark_files import LandmarkFiles
+from pipeline.faces.detectors import (
+    CnnDetector,
+    Detection,
+    Detector,
+    FastDetector,
+    SeedDetector,
+    load_detector,
+    to_grey,
+)
 from pipeline.faces.landmarks import Face, LandmarkPredictor
 
 
@@ -19,6 +27,7 @@ class DetectConfig(Section):
     Attributes:
         mode: fast: HOG, coarse to fine. seed: HOG at full resolution, the first detection only, whatever
             `faces` and `min_face_size` say. cnn: dlib's CNN. files: no detector, landmarks from files.
+            custom: a detector of your own, see `detector`.
         faces: all; largest: the one with the largest box; first: the detector's most certain.
         min_face_size: Faces whose box is narrower than this many source pixels are left out.
         coarse_side: Longer side in pixels of the copy that `fast` searches first.
@@ -27,9 +36,11 @@ class DetectConfig(Section):
         upsample_side: Longer side in pixels to which `fast` enlarges smaller photos at last.
         cnn_side: Longer side in pixels of the copy that `cnn` searches.
         landmarks: Folder of the landmark files of `files`; see `pipeline.faces.landmark_files`.
+        detector: package.module:function of `custom`; the function, called once in every worker, returns a
+            `pipeline.faces.detectors.Detector`.
     """
 
-    mode: Literal["fast", "seed", "cnn", "files"] = "fast"
+    mode: Literal["fast", "seed", "cnn", "files", "custom"] = "fast"
     faces: Literal["all", "largest", "first"] = "all"
     min_face_size: int = Field(default=40, ge=20)
     coarse_side: int = Field(default=400, ge=100, le=4096)
@@ -37,11 +48,14 @@ class DetectConfig(Section):
     upsample_side: int = Field(default=1024, ge=0, le=4096)
     cnn_side: int = Field(default=640, ge=100, le=2048)
     landmarks: str | None = None
+    detector: str | None = Field(default=None, pattern=r"^\w+(\.\w+)*:\w+(\.\w+)*$")
 
     @model_validator(mode="after")
-    def _landmarks_belong_to_files(self) -> Self:
+    def _fields_belong_to_modes(self) -> Self:
         if (self.mode == "files") != bool(self.landmarks):
             raise ValueError("mode=files needs landmarks=FOLDER, and landmarks=FOLDER needs mode=files")
+        if (self.mode == "custom") != bool(self.detector):
+            raise ValueError("mode=custom needs detector=MODULE:FUNCTION, and detector needs mode=custom")
         return self
 
 
@@ -51,12 +65,21 @@ class FaceFinder:
     Args:
         config: What to look for.
         detector: A detector to use in place of the configured one.
+
+    Raises:
+        ConfigError: Mode custom: the detector cannot be had.
     """
 
     def __init__(self, config: DetectConfig, detector: Detector | None = None):
         self._config = config
-        self._detector = detector or _build_detector(config)
-        self._predictor = LandmarkPredictor()
+        self._by_uri = detector is None and config.mode == "files"
+        self._detector: Any = detector or _build_detector(config)
+        if config.mode not in ("files", "custom"):  # those may know the landmarks themselves
+            self._predictor  # noqa: B018 - loaded now rather than with the first face
+
+    @cached_property
+    def _predictor(self) -> LandmarkPredictor:
+        return LandmarkPredictor()
 
     def __call__(self, image: np.ndarray, uri: str | None = None) -> list[Face]:
         """Finds the faces of one photo.
@@ -72,27 +95,26 @@ class FaceFinder:
         Raises:
             ImageError: Mode files: the file of this photo cannot be used.
         """
-        if not isinstance(self._detector, LandmarkFiles):
+        if not self._by_uri:
             detections = self._detector(image)
         elif uri is not None:
             detections = self._detector(uri)
         else:
             raise ValueError("landmarks from files are found by the photo's URI")
-        if self._config.mode == "seed":
-            fit = self._predictor.fit_directly
-        else:
-            fit = self._predictor.fit
+        if self._config.mode != "seed":
             detections = select(detections, self._config)
         grey = to_grey(image)
         return [
-            Face(
-                index,
-                detection.box,
-                detection.score,
-                fit(grey, detection.box) if detection.landmarks is None else detection.landmarks,
-            )
+            Face(index, detection.box, detection.score, self._landmarks(grey, detection))
             for index, detection in enumerate(detections)
         ]
+
+    def _landmarks(self, grey: np.ndarray, detection: Detection) -> np.ndarray:
+        if detection.landmarks is not None:
+            return detection.landmarks
+        if self._config.mode == "seed":
+            return self._predictor.fit_directly(grey, detection.box)
+        return self._predictor.fit(grey, detection.box)
 
 
 def select(detections: list[Detection], config: DetectConfig) -> list[Detection]:
@@ -109,9 +131,14 @@ def select(detections: list[Detection], config: DetectConfig) -> list[Detection]
     return large[:1] if config.faces == "largest" else large
 
 
-def _build_detector(config: DetectConfig) -> Detector | LandmarkFiles:
+def _build_detector(config: DetectConfig) -> Any:
     if config.landmarks:
+        # Here, since it reads from storage, whose libraries take as long to import as all others do.
+        from pipeline.faces.landmark_files import LandmarkFiles
+
         return LandmarkFiles(config.landmarks)
+    if config.detector:
+        return load_detector(config.detector)
     if config.mode == "seed":
         return SeedDetector()
     if config.mode == "cnn":

@@ -7,15 +7,19 @@ same shape can take their place.
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import dlib
 import numpy as np
 
+from pipeline.errors import ConfigError
 from pipeline.faces.landmarks import Box, model_file
 
 SMALLEST = 80
@@ -160,6 +164,47 @@ class CnnDetector:
         return [
             Detection(_to_source(face.rect, scale), float(face.confidence)) for face in self._cnn(copy, 0)
         ]
+
+
+def load_detector(reference: str) -> Detector:
+    """Returns what somebody else's factory makes.
+
+    Args:
+        reference: package.module:function; the function takes nothing and returns a `Detector`.
+
+    Raises:
+        ConfigError: It cannot be imported, fails, or returns something else.
+    """
+    check_detector(reference)
+    module, _, name = reference.partition(":")
+    try:
+        factory: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        detector = factory()
+    except Exception as error:
+        raise ConfigError(
+            f"The detector {reference} cannot be used: {type(error).__name__}: {error}."
+        ) from error
+    if not callable(detector):
+        raise ConfigError(f"The detector {reference} returns {type(detector).__name__}, not a function.")
+    return detector
+
+
+def check_detector(reference: str) -> None:
+    """Looks whether the module of a detector is there, without running more of it than its packages.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    module = reference.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise ConfigError(
+            f"The detector {reference} cannot be used: there is no module {module}. It is looked for where "
+            "Python looks: install it, or name its folder in PYTHONPATH."
+        )
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ Every failure is an `ImageError` with a stable code:
     too_small           a side shorter than the limit
     truncated           the file ends before the image does
     decode_failed       the content is damaged
+    out_of_memory       there is not enough for it
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
         (H, W, 3) uint8 RGB, upright, contiguous, its own memory.
 
     Raises:
-        DecodeError: Codes empty_file, unsupported_format, truncated, decode_failed.
+        DecodeError: Codes empty_file, unsupported_format, truncated, decode_failed, out_of_memory.
         SizeError: Codes too_many_pixels, too_small.
     """
     if not data:
@@ -135,7 +136,8 @@ def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise SizeError(f"{name.upper()} image refused: {error}", "too_many_pixels") from error
     except MemoryError as error:
-        raise DecodeError(f"The {name.upper()} image does not fit into memory.") from error
+        message = f"The {name.upper()} image does not fit into memory."
+        raise DecodeError(message, "out_of_memory") from error
     except Exception as error:
         # Damaged files make the decoders raise nearly everything: OSError, SyntaxError, ValueError,
         # struct.error, KeyError, OverflowError, ...

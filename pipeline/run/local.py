@@ -7,24 +7,33 @@ global lock while it detects, so threads would not help.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 
 import cv2
 import torch
 
 from pipeline.errors import FacetError
+from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger, chunk_refs
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import CropStage, NormalsStage, ReadStage, Work, WriteStage, Written
+
+log = logging.getLogger(__name__)
+
+MAX_LOSSES = 3
+"""A task that has lost its worker so often ends the run."""
 
 IN_PROCESS_IMAGES = 48
 """Up to so many photos no processes are started: importing torch in each takes as long as these photos."""
@@ -74,31 +83,78 @@ class Pipeline:
         """Takes one chunk through all stages."""
         return self._write(self._normals(self._crop(self._read(shard, chunk))))
 
+    def close(self) -> None:
+        """Ends what the stages have started."""
+        self._crop.close()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A chunk to work on, or a shard to commit when there are counts."""
+
+    shard: int
+    chunk: int
+    counts: Counts | None = field(default=None, compare=False)
+
 
 def _run_in_process(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
-    pipeline, ledger = Pipeline(work), Ledger(work.plan)
-    for shard, chunk in chunk_refs(work.plan, shards):
-        counts = pipeline(shard, chunk).counts
-        on_chunk(counts)
-        if total := ledger.add(shard, chunk, counts):
-            _commit(work, shard, total)
+    ledger = Ledger(work.plan)
+    with closing(Pipeline(work)) as pipeline:
+        for shard, chunk in chunk_refs(work.plan, shards):
+            counts = pipeline(shard, chunk).counts
+            on_chunk(counts)
+            if total := ledger.add(shard, chunk, counts):
+                _commit(work, shard, total)
+                logs.shard_committed(shard, total)
 
 
 def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], None], workers: int) -> None:
-    ledger, refs = Ledger(work.plan), chunk_refs(work.plan, shards)
-    with _pool(work, workers) as pool:
-        pending: set[Future[Written | None]] = set()
+    ledger = Ledger(work.plan)
+    tasks = (_Task(shard, chunk) for shard, chunk in chunk_refs(work.plan, shards))
+    first: deque[_Task] = deque()  # to be done before the others: shards to commit, and what was lost
+    losses: Counter[_Task] = Counter()
+
+    def work_off(pool: ProcessPoolExecutor, pending: dict[Future[Written | None], _Task]) -> None:
         while True:
-            # Two chunks per worker keep all busy; the rest of the list waits where it takes no memory.
-            room = 2 * workers - len(pending)
-            pending |= {pool.submit(_process, shard, chunk) for shard, chunk in islice(refs, max(room, 0))}
+            # Two tasks per worker keep all busy; the rest of the list waits where it takes no memory.
+            while len(pending) < 2 * workers:
+                if not first:
+                    first.extend(islice(tasks, 1))
+                if not first:
+                    break
+                pending[pool.submit(_do, work, first[0])] = first[0]
+                first.popleft()
             if not pending:
                 return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for written in filter(None, (future.result() for future in done)):
-                on_chunk(written.counts)
-                if total := ledger.add(written.shard, written.chunk, written.counts):
-                    pending.add(pool.submit(_commit, work, written.shard, total))
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                written = future.result()
+                task = pending.pop(future)
+                if task.counts is not None:
+                    logs.shard_committed(task.shard, task.counts)
+                if written is not None:
+                    on_chunk(written.counts)
+                    if total := ledger.add(written.shard, written.chunk, written.counts):
+                        first.append(_Task(written.shard, -1, total))
+
+    while True:
+        pending: dict[Future[Written | None], _Task] = {}
+        with _pool(work, workers) as pool:
+            try:
+                work_off(pool, pending)
+            except BrokenProcessPool as error:
+                # Which of them was its worker's end nobody knows: all are done again.
+                first.extendleft(pending.values())
+                losses.update(pending.values())
+                if max(losses.values(), default=0) >= MAX_LOSSES:
+                    raise FacetError(
+                        "Worker processes die again and again, perhaps for want of memory; what is committed "
+                        "is safe, and the same command goes on from there. A smaller engine.cpus takes less "
+                        "memory.",
+                        "worker_died",
+                    ) from error
+                log.warning("A worker process died, perhaps for want of memory; starting new ones.")
+            else:
+                return
 
 
 @contextmanager
@@ -108,35 +164,35 @@ def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
     if os.name == "posix":
         context.set_forkserver_preload(["pipeline.run.stages", "pipeline.normals.inference"])
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(work,))
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(work, logs.writes_json())
+    )
     try:
         yield pool
-    except BaseException as error:
+    except BaseException:
         # What the workers still do is of no use to anyone.
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise FacetError(
-                "A worker process died, perhaps for want of memory; what is committed is safe, and the same "
-                "command goes on from there. A smaller engine.cpus takes less memory.",
-                "worker_died",
-            ) from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_pipeline: Pipeline | None = None
+_pipeline: Pipeline | Exception | None = None
 
 
-def _start_worker(work: Work) -> None:
+def _start_worker(work: Work, json_logs: bool) -> None:
     global _pipeline  # noqa: PLW0603 - the process's own copy, made once
+    logs.set_up(json_logs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # One process per core: further threads would only wait for each other.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _pipeline = Pipeline(work)
+    try:
+        _pipeline = Pipeline(work)
+    except Exception as error:  # to be told by the first task; from here it would look like a dead worker
+        _pipeline = error
 
 
 def _end_with_parent() -> None:
@@ -147,9 +203,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _process(shard: int, chunk: int) -> Written:
+def _do(work: Work, task: _Task) -> Written | None:
+    if isinstance(_pipeline, Exception):
+        raise _pipeline
+    if task.counts is not None:
+        _commit(work, task.shard, task.counts)
+        return None
     assert _pipeline is not None
-    return _pipeline(shard, chunk)
+    return _pipeline(task.shard, task.chunk)
 
 
 def _commit(work: Work, shard: int, counts: Counts) -> None:

@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import FacetError, ImageError, ReadError
-from pipeline.faces.crop import CROP_SIZE, crop_image, crop_window, hull_mask
-from pipeline.faces.detect import FaceFinder
-from pipeline.faces.landmarks import Face
-from pipeline.images.decode import decode_image
+from pipeline.faces.crop import CROP_SIZE
 from pipeline.images.read import PhotoReader, read_bytes
 from pipeline.images.sources import ListedFile
 from pipeline.normals.encoding import encode_normals, encode_png
 from pipeline.run import records
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts, count
+from pipeline.run.isolate import IsolatedCropper
 from pipeline.run.plan import Plan, chunk_photos
 from pipeline.run.shards import committed_codes, write_part
 from pipeline.run.store import Store
@@ -137,7 +135,7 @@ class ReadStage:
 
 
 class CropStage:
-    """Decodes photos, finds the faces and crops them.
+    """Decodes photos, finds the faces and crops them, all in a child process of its own.
 
     Of photos with the same bytes the first of the chunk is worked on. The others are left open, with
     `duplicate_of` set, for the write stage to complete.
@@ -147,7 +145,11 @@ class CropStage:
         self._config = config
         # Landmarks from files go by the photo's name: the same bytes may have other faces.
         self._joins_duplicates = config.detect.mode != "files"
-        self._find_faces = FaceFinder(config.detect)
+        self._crop_photo = IsolatedCropper(config.decode, config.detect, config.limits)
+
+    def close(self) -> None:
+        """Ends the child process, which else ends with this object or this process."""
+        self._crop_photo.close()
 
     def __call__(self, fetched: Fetched) -> Cropped:
         """Starts the record of every photo."""
@@ -180,20 +182,17 @@ class CropStage:
         )
 
     def _crop(self, row: dict[str, Any], data: bytes) -> list[np.ndarray]:
-        image = decode_image(data, self._config.decode)
-        height, width = image.shape[:2]
-        row.update(width=width, height=height)
-        faces = self._find_faces(image, row["uri"])
-        if not faces:
+        found = self._crop_photo(row["uri"], data)
+        row.update(width=found.width, height=found.height)
+        if found.error is not None:
+            if found.trace:
+                found.error.add_note(found.trace)
+            raise found.error
+        if found.faces:
+            row.update(status=records.OK, faces=found.faces)
+        else:
             row.update(status=records.NO_FACE, error_code=records.NO_FACE, error_message="No face was found.")
-            return []
-        crops = []
-        for face in faces:
-            crop, description = describe_face(image, face)
-            row["faces"].append(description)
-            crops.append(crop)
-        row["status"] = records.OK
-        return crops
+        return found.crops
 
 
 class NormalsStage:
@@ -279,31 +278,6 @@ class WriteStage:
         seconds = {**estimated.seconds, "write": time.perf_counter() - started}
         counts = count(rows, estimated.bytes_read, seconds)
         return Written(estimated.shard, estimated.chunk, counts, seconds=seconds)
-
-
-def describe_face(image: np.ndarray, face: Face) -> tuple[np.ndarray, dict[str, Any]]:
-    """Crops a face.
-
-    Args:
-        image: (H, W, 3) uint8 RGB, upright.
-        face: A face of this photo.
-
-    Returns:
-        The crop, (256, 256, 3) uint8 RGB, and the face's record, without normals and with the hull of the
-        landmarks as its mask.
-    """
-    height, width = image.shape[:2]
-    window = crop_window(face.landmarks, width, height)
-    crop = crop_image(image, window)
-    return crop, {
-        "index": face.index,
-        "box": list(face.box),
-        "score": face.score,
-        "landmarks": face.landmarks.ravel(),
-        "crop_window": {"left": window.left, "top": window.top, "size": window.size},
-        "crop_png": encode_png(crop),
-        "mask_png": encode_png(hull_mask(face.landmarks, window, width, height)),
-    }
 
 
 def _fail(row: dict[str, Any], error: Exception) -> None:
