@@ -10,6 +10,9 @@ from jobs import entry
 
 COMMANDS = {
     "normals": "Surface normals of every face in a folder or a bucket of photos.",
+    "plan": "List the input of a run and say what the run will take.",
+    "status": "Say how far a run is.",
+    "retry": "Try photos of a run again that failed.",
     "validate": "Check what a run has written, and clear what is not sound.",
     "synth": "Render labelled faces for training.",
     "train": "Train a network on paired and unpaired images and normals.",

@@ -31,5 +31,7 @@ def run(command: click.Command) -> None:
     except FacetError as error:
         if debug:
             raise
-        click.echo(f"facet: {error.message} [{error.code}]", err=True)
+        from pipeline.run import logs  # here, since it takes a moment
+
+        logs.complain(error)
         sys.exit(2)

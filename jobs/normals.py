@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from jobs import entry
 from pipeline.config import load_config
+from pipeline.errors import FailureLimitError
+from pipeline.run import logs
 from pipeline.run.config import RunConfig
 from pipeline.run.job import OnExisting, Stopped, run_normals
-from pipeline.run.summary import summarise, summarise_stopped
+from pipeline.run.summary import failure_table, summarise, summarise_stopped
 
 FIELDS = {
     "weights": "normals.weights",
@@ -20,21 +24,46 @@ FIELDS = {
     "bits": "output.bits",
     "convention": "output.convention",
     "engine": "engine.name",
+    "max_failures": "engine.max_failures",
 }
 """Option -> the field of the configuration that it sets."""
+
+OPTIONS = (
+    click.option("--weights", metavar="NAME", help="Registered weights, or a .safetensors file."),
+    click.option("--detect", type=click.Choice(["fast", "seed", "cnn"]), help="How faces are found."),
+    click.option("--faces", type=click.Choice(["all", "largest", "first"]), help="Which faces are taken."),
+    click.option("--png", type=click.Choice(["none", "folder", "tar"]), help="Also write PNG files."),
+    click.option("--bits", type=click.Choice(["8", "16"]), help="Depth of the normals' PNGs."),
+    click.option(
+        "--convention", type=click.Choice(["opengl", "opencv", "directx"]), help="Axes of the normals."
+    ),
+    click.option("--engine", type=click.Choice(["auto", "local", "ray"]), help="This machine, or Ray."),
+    click.option("--limit", type=click.IntRange(1), help="Take the first so many photos only."),
+    click.option("--max-failures", metavar="N|N%", help="Stop with the reasons when more photos fail."),
+    click.option("--log-json", is_flag=True, help="Write log lines and progress as JSON."),
+    entry.config_option,
+    entry.set_option,
+)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def run_options(function: Function) -> Function:
+    """Adds the options that say what a run is; `facet plan` has the same."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, str | None]) -> RunConfig:
+    """Returns the configuration that a command line means."""
+    given = [f"{FIELDS[name]}={value}" for name, value in options.items() if value is not None]
+    return load_config(RunConfig, config, [*overrides, *given])
 
 
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.argument("output")
-@click.option("--weights", metavar="NAME", help="Registered weights, or a .safetensors file.")
-@click.option("--detect", type=click.Choice(["fast", "seed", "cnn"]), help="How faces are found.")
-@click.option("--faces", type=click.Choice(["all", "largest", "first"]), help="Which faces are taken.")
-@click.option("--png", type=click.Choice(["none", "folder", "tar"]), help="Also write PNG files.")
-@click.option("--bits", type=click.Choice(["8", "16"]), help="Depth of the normals' PNGs.")
-@click.option("--convention", type=click.Choice(["opengl", "opencv", "directx"]), help="Axes of the normals.")
-@click.option("--engine", type=click.Choice(["auto", "local", "ray"]), help="This machine, or Ray.")
-@click.option("--limit", type=click.IntRange(1), help="Take the first so many photos only.")
 @click.option(
     "--on-existing",
     type=click.Choice(["resume", "fail", "overwrite"]),
@@ -42,14 +71,14 @@ FIELDS = {
     show_default=True,
     help="What to do when OUTPUT holds a run.",
 )
-@entry.config_option
-@entry.set_option
+@run_options
 def command(
     source: str,
     output: str,
     *,
     limit: int | None,
     on_existing: OnExisting,
+    log_json: bool,
     config: str | None,
     overrides: tuple[str, ...],
     **options: str | None,
@@ -60,13 +89,17 @@ def command(
     as a URL (s3://, gs://, https://). OUTPUT is a folder or a URL; it gets one record per photo, whatever
     the photo is like, and report/index.html. A run that was stopped goes on when the command is repeated.
     """
-    given = [f"{FIELDS[name]}={value}" for name, value in options.items() if value is not None]
-    settings = load_config(RunConfig, config, [*overrides, *given])
+    logs.set_up(log_json)
+    settings = run_config(config, overrides, options)
     try:
         result = run_normals(source, output, settings, limit=limit, on_existing=on_existing)
     except Stopped as stopped:
-        click.echo(summarise_stopped(stopped.counts, output), err=True)
+        logs.say(summarise_stopped(stopped.counts, output))
         sys.exit(130)
+    except FailureLimitError as error:
+        for line in failure_table(error.counts):
+            logs.say(line)
+        raise
     click.echo(summarise(result, output))
 
 

@@ -67,18 +67,23 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class Extended:
-    """What `extend_run` found.
+class Planned:
+    """What `make_plan` did.
 
     Attributes:
         plan: The plan that counts now.
-        new: Photos that were added.
-        vanished: Photos of the plan that the input no longer holds; None where a part of it was listed.
+        images_left: Photos of the plan whose shards are not committed.
+        notes: What the listing left out, one line each.
+        new: Photos that were added to an earlier plan; None: there was none.
+        vanished: Photos of the earlier plan that the input no longer holds; None: there was none, or only
+            a part of the input was listed.
     """
 
     plan: Plan
-    new: int
-    vanished: int | None
+    images_left: int
+    notes: list[str]
+    new: int | None = None
+    vanished: int | None = None
 
 
 def open_run(
@@ -161,13 +166,13 @@ def plan_run(run: RunFolder) -> Plan:
     run.plan = plan
     logs.event(
         "plan_written",
-        f"The plan: {plan.images:,} photos in {plan.shards:,} shards.",
+        f"The plan: {logs.quantity(plan.images, 'photo')} in {logs.quantity(plan.shards, 'shard')}.",
         **plan_facts(plan),
     )
     return plan
 
 
-def extend_run(run: RunFolder) -> Extended:
+def extend_run(run: RunFolder) -> Planned:
     """Lists the input again and plans the photos that are new, as further shards.
 
     Raises:
@@ -190,10 +195,52 @@ def extend_run(run: RunFolder) -> Extended:
         write_state(store, earlier | fresh)
         logs.event(
             "plan_written",
-            f"The plan was extended by {new.count:,} photos in {extended.shards - plan.shards:,} shards.",
+            f"The plan was extended by {logs.quantity(new.count, 'photo')} in "
+            f"{logs.quantity(extended.shards - plan.shards, 'shard')}.",
             **plan_facts(extended),
         )
-    return Extended(extended, new.count, new.vanished if run.limit is None else None)
+    vanished = new.vanished if run.limit is None else None
+    return _planned(run, new.count, vanished)
+
+
+def make_plan(
+    source: str,
+    output: str,
+    config: RunConfig,
+    *,
+    limit: int | None = None,
+    extend: bool = False,
+    on_existing: Literal["fail", "overwrite"] = "fail",
+) -> Planned:
+    """Plans a run, or extends the plan of one; see `open_run` for the arguments.
+
+    Raises:
+        FacetError: The folder holds a plan already and is not to be extended or overwritten, there is none
+            to be extended, or one of the two places cannot be used.
+    """
+    run = open_run(
+        source,
+        output,
+        config,
+        limit,
+        "overwrite" if on_existing == "overwrite" and not extend else "resume",
+        any_limit=extend,
+    )
+    if extend:
+        return extend_run(run)
+    if run.plan:
+        raise OutputError(
+            f"{run.store.url} holds a plan of {run.plan.images:,} photos already: `facet normals` goes on "
+            "from there. Add new photos with --extend, or start anew with --on-existing overwrite."
+        )
+    plan_run(run)
+    return _planned(run)
+
+
+def _planned(run: RunFolder, new: int | None = None, vanished: int | None = None) -> Planned:
+    assert run.plan is not None
+    left = sum(run.plan.shard_images(shard) for shard in pending_shards(run.store, run.plan))
+    return Planned(run.plan, left, run.listing.notes.lines(), new, vanished)
 
 
 def check_input(run: RunFolder) -> None:

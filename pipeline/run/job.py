@@ -192,7 +192,7 @@ class Session:
         write_state(run.store, run.state)
         logs.event(
             "run_ended",
-            f"The run is {status}: {counts.images:,} photos are done.",
+            f"The run is {status}, {logs.quantity(counts.images, 'photo')} done.",
             session=self._id,
             status=status,
             error=error and error.code,

@@ -16,6 +16,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.errors import FacetError
 from pipeline.images.ids import image_id
 from pipeline.run.counts import Counts
 from pipeline.storage import scheme
@@ -107,11 +108,20 @@ def say(line: str) -> None:
         print(printable(line), file=sys.stderr)
 
 
+def complain(error: FacetError) -> None:
+    """Tells the user why a command ends: one line, or an event."""
+    if writes_json():
+        event("error", error.message, logging.ERROR, code=error.code)
+    else:
+        print(f"facet: {error.message} [{error.code}]", file=sys.stderr)
+
+
 def shard_committed(shard: int, counts: Counts) -> None:
     """Logs that a shard is committed."""
     event(
         "shard_committed",
-        f"Shard {shard}: {counts.images:,} photos, {counts.faces:,} faces, {counts.failures:,} failed.",
+        f"Shard {shard}: {quantity(counts.images, 'photo')}, {quantity(counts.faces, 'face')}, "
+        f"{counts.failures:,} failed.",
         shard=shard,
         **counted(counts),
     )
@@ -145,6 +155,16 @@ def counted(counts: Counts) -> dict[str, Any]:
         "failed": counts.failures,
         "error_code": dict(counts.error_codes.most_common()),
     }
+
+
+def quantity(count: int, noun: str) -> str:
+    """Returns a count with its noun: 1 photo, 1,000 photos."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size_text(size: float) -> str:
+    """Returns a number of bytes as MB or GB."""
+    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def printable(text: str) -> str:

@@ -179,7 +179,7 @@ class ListingProgress(Display):
 
     def line(self) -> str:
         """Returns the present state as one line."""
-        return f"listing the input: {self._images:,} photos, {self._bytes / 1e9:,.1f} GB"
+        return f"listing the input: {self._images:,} photos, {logs.size_text(self._bytes)}"
 
     def fields(self) -> dict[str, Any]:
         """Returns the present state as fields of an event."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipeline.run.counts import Counts
+from pipeline.run.folder import Planned
 from pipeline.run.job import Result
-from pipeline.run.logs import printable
+from pipeline.run.logs import printable, quantity, size_text
 from pipeline.run.records import FAILED, NO_FACE, OK
 
 
@@ -18,8 +19,8 @@ def summarise(result: Result, output: str) -> str:
     counts = result.counts
     rate = f", {counts.images / result.seconds:.1f} a second" if result.seconds else ""
     lines = [
-        f"{_number(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
-        f"{counts.statuses[OK]:,} with {_number(counts.faces, 'face')}, "
+        f"{quantity(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
+        f"{counts.statuses[OK]:,} with {quantity(counts.faces, 'face')}, "
         f"{counts.statuses[NO_FACE]:,} without a face, {counts.statuses[FAILED]:,} failed.",
         *failure_table(counts),
     ]
@@ -32,9 +33,28 @@ def summarise(result: Result, output: str) -> str:
 def summarise_stopped(counts: Counts, output: str) -> str:
     """Returns what to say when a run was stopped."""
     return (
-        f"Stopped. {_number(counts.images, 'photo')} are safe in {output}; the same command goes on from "
+        f"Stopped. {quantity(counts.images, 'photo')} are safe in {output}; the same command goes on from "
         "there."
     )
+
+
+def summarise_plan(planned: Planned) -> list[str]:
+    """Returns what to say about a plan: what is to be done, and what the listing was like."""
+    plan = planned.plan
+    lines = [printable(note) for note in planned.notes]
+    if planned.new is not None:
+        lines.append(
+            f"{quantity(planned.new, 'photo')} added." if planned.new else "There are no new photos to add."
+        )
+    if planned.vanished:
+        lines.append(
+            f"{quantity(planned.vanished, 'photo')} of the plan are gone from the input, but stay in the plan."
+        )
+    size = f", {size_text(plan.bytes)}," if plan.bytes else ""
+    lines.append(f"{quantity(plan.images, 'photo')}{size} in {quantity(plan.shards, 'shard')}.")
+    if planned.images_left < plan.images:
+        lines.append(f"{quantity(planned.images_left, 'photo')} of them are still to be done.")
+    return lines
 
 
 def failure_table(counts: Counts) -> list[str]:
@@ -45,7 +65,3 @@ def failure_table(counts: Counts) -> list[str]:
         for uri, message in counts.examples.get(code, []):
             lines.append(f"    {printable(uri)}: {printable(message)}")
     return lines
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,62 @@
+"""`facet plan`: lists the input of a run and says what the run will take."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+import click
+
+from jobs import entry
+from jobs.normals import run_config, run_options
+from pipeline.run import logs
+from pipeline.run.estimate import describe_estimate, estimate_run, find_resources
+from pipeline.run.folder import make_plan
+from pipeline.run.summary import summarise_plan
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.argument("output")
+@click.option("--extend", is_flag=True, help="Add photos that are not in the plan of OUTPUT yet.")
+@click.option(
+    "--on-existing",
+    type=click.Choice(["fail", "overwrite"]),
+    default="fail",
+    show_default=True,
+    help="What to do when OUTPUT holds a plan.",
+)
+@run_options
+def command(
+    source: str,
+    output: str,
+    *,
+    extend: bool,
+    on_existing: Literal["fail", "overwrite"],
+    limit: int | None,
+    log_json: bool,
+    config: str | None,
+    overrides: tuple[str, ...],
+    **options: str | None,
+) -> None:
+    """List the photos of INPUT, cut them into shards, and say what the run will take.
+
+    `facet normals INPUT OUTPUT` with the same options goes on from the plan; without one it makes its own.
+    With --extend new photos become new shards: what is planned or done already stays as it is, photos that
+    are gone included.
+
+    Time and price are reckoned with the rates and prices of the section `estimate` of the configuration.
+    """
+    logs.set_up(log_json)
+    settings = run_config(config, overrides, options)
+    try:
+        planned = make_plan(source, output, settings, limit=limit, extend=extend, on_existing=on_existing)
+    except KeyboardInterrupt:
+        logs.say("Stopped. What was planned before stays as it is.")
+        sys.exit(130)
+    estimate = estimate_run(planned.images_left, find_resources(settings), settings.estimate)
+    click.echo("\n".join([*summarise_plan(planned), *describe_estimate(estimate)]))
+
+
+if __name__ == "__main__":
+    entry.run(command)

@@ -1,0 +1,35 @@
+"""`facet status`: how far a run is, from its folder alone."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from jobs import entry
+from pipeline.config import load_config
+from pipeline.run.config import RunConfig
+from pipeline.run.status import describe_status, run_status
+from pipeline.run.store import Store
+
+
+@click.command()
+@click.argument("output")
+@click.option("--quick", is_flag=True, help="Count photos and shards only, without faces, errors and rate.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@entry.config_option
+@entry.set_option
+def command(
+    output: str, *, quick: bool, as_json: bool, config: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Say how far the run in OUTPUT is: from any machine, also while it goes on.
+
+    Of the configuration read.storage alone is used.
+    """
+    storage = load_config(RunConfig, config, overrides).read.storage
+    found = run_status(Store(output, storage), quick=quick)
+    click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe_status(found))
+
+
+if __name__ == "__main__":
+    entry.run(command)

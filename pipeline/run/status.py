@@ -1,0 +1,175 @@
+"""How far a run is, from its folder alone: from any machine, also while others work on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.errors import OutputError
+from pipeline.run.counts import Counts
+from pipeline.run.plan import read_plan
+from pipeline.run.progress import duration
+from pipeline.run.shards import Marker, committed_shards, read_markers
+from pipeline.run.state import read_state
+from pipeline.run.store import Store
+from pipeline.run.summary import failure_table
+
+RATE_WINDOW = timedelta(hours=1)
+"""The rate is that of the last hour in which something was committed."""
+
+QUIET = timedelta(minutes=10)
+"""After so long without a commit a running run may have been killed."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes:
+        url: The folder.
+        status: planning, planned, running, complete, stopped or failed; see `pipeline.run.state`.
+        shards: Shards of the plan; None: there is no plan yet.
+        shards_done: Shards that are committed.
+        images: Photos of the plan; None: there is no plan yet.
+        images_done: Photos in committed shards.
+        counts: What they add up to; None: not asked for.
+        rate: Photos a second, from the times of the commits of the last session; None: not known.
+        seconds_left: None: not known, or nothing to wait for.
+        last_commit: When a shard was last committed; None: not known.
+        seconds_since_commit: None: not known.
+        quiet: The run should be going on, but nothing was committed lately.
+    """
+
+    url: str
+    status: str
+    shards: int | None
+    shards_done: int
+    images: int | None
+    images_done: int
+    counts: Counts | None
+    rate: float | None
+    seconds_left: float | None
+    last_commit: datetime | None
+    seconds_since_commit: float | None
+    quiet: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        values = dict(vars(self))
+        values["counts"] = self.counts and self.counts.to_json()
+        values["last_commit"] = self.last_commit and self.last_commit.isoformat(timespec="seconds")
+        return values
+
+
+def run_status(store: Store, *, quick: bool = False, now: datetime | None = None) -> RunStatus:
+    """Finds out how far a run is.
+
+    Args:
+        store: The run folder.
+        quick: List the markers only and do not read them: no faces, errors and rate.
+        now: The time; None: the clock's.
+
+    Raises:
+        OutputError: There is no run in the folder, or it cannot be read.
+    """
+    state = read_state(store)
+    if state is None:
+        raise OutputError(f"There is no run in {store.url}.")
+    plan = read_plan(store)
+    done = committed_shards(store)
+    if plan:
+        done &= set(range(plan.shards))
+    markers = [] if quick else read_markers(store, done)
+    counts = Counts()
+    for marker in markers:
+        counts += marker.counts
+    images_done = sum(plan.shard_images(shard) for shard in done) if plan else 0
+
+    now = now or datetime.now(UTC)
+    began = datetime.fromisoformat(state.get("session_started") or state["started"])
+    commits = _commits(markers)
+    last = commits[-1][0] if commits else None
+    complete = plan is not None and len(done) == plan.shards
+    status = _status(state, last, complete)
+    rate = recent_rate(commits, began)
+    running = status == "running"
+    return RunStatus(
+        url=store.url,
+        status=status,
+        shards=plan.shards if plan else None,
+        shards_done=len(done),
+        images=plan.images if plan else None,
+        images_done=images_done,
+        counts=None if quick else counts,
+        rate=rate,
+        seconds_left=(plan.images - images_done) / rate if plan and rate and running else None,
+        last_commit=last,
+        seconds_since_commit=max((now - last).total_seconds(), 0.0) if last else None,
+        quiet=not quick and running and now - max(last or began, began) > QUIET,
+    )
+
+
+def recent_rate(commits: list[tuple[datetime, int]], began: datetime) -> float | None:
+    """Returns the photos a second of the last hour of work.
+
+    Args:
+        commits: (time, photos) of every committed shard, in the order of time.
+        began: When the session began; what was committed before tells nothing about it.
+    """
+    if not commits:
+        return None
+    last = commits[-1][0]
+    since = max(began, last - RATE_WINDOW)
+    seconds = (last - since).total_seconds()
+    return sum(images for time, images in commits if time > since) / seconds if seconds > 0 else None
+
+
+def describe_status(found: RunStatus) -> str:
+    """Returns the status as lines for the user."""
+    if found.images is None or found.shards is None:
+        return f"{found.status}; there is no plan yet."
+    share = 100 * found.images_done / found.images if found.images else 100
+    lines = [
+        f"{found.status}: {found.images_done:,} of {found.images:,} photos ({share:.1f} %), "
+        f"{found.shards_done:,} of {found.shards:,} shards."
+    ]
+    if found.counts is not None and found.shards_done:
+        lines.append(f"{found.counts.faces:,} faces, {found.counts.failures:,} photos failed.")
+    pace = []
+    if found.rate:
+        pace.append(f"{found.rate:,.1f} photos a second")
+    if found.seconds_left is not None:
+        pace.append(f"{duration(found.seconds_left)} left")
+    if found.seconds_since_commit is not None and found.status != "complete":
+        pace.append(f"the last shard {duration(found.seconds_since_commit)} ago")
+    if pace:
+        lines.append(", ".join(pace) + ".")
+    if found.quiet:
+        lines.append("Nothing was committed lately: it may have been killed. The same command goes on.")
+    if found.counts is not None:
+        lines += failure_table(found.counts)
+    return "\n".join(lines)
+
+
+def _commits(markers: list[Marker]) -> list[tuple[datetime, int]]:
+    # Markers of earlier versions hold no time.
+    return sorted(
+        (datetime.fromisoformat(marker.committed), marker.counts.images)
+        for marker in markers
+        if marker.committed
+    )
+
+
+def _status(state: dict[str, Any], last: datetime | None, complete: bool) -> str:
+    """Returns the status, where several processes write run.json and a killed one does not."""
+    status = state["status"]
+    if complete:
+        # The report may be under way, or a process may have been killed on its last steps.
+        return "complete"
+    if status == "complete":
+        return "stopped"  # markers were cleared, to have their shards done again
+    ended = state.get("ended")
+    if status in ("stopped", "failed") and last and ended and last > datetime.fromisoformat(ended):
+        return "running"  # another process goes on
+    return status
