@@ -31,13 +31,19 @@ class Section(BaseModel):
 Config = TypeVar("Config", bound=Section)
 
 
-def load_config(cls: type[Config], path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    cls: type[Config],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    base: dict[str, Any] | None = None,
+) -> Config:
     """Builds a configuration from its defaults, a YAML file and dotted overrides, the later winning.
 
     Args:
         cls: The configuration class.
         path: A YAML file, or None for the defaults.
         overrides: Strings like "detect.mode=seed"; values are read as YAML.
+        base: Plain values to take in place of the defaults.
 
     Raises:
         ConfigError: The file cannot be read, or a field is unknown or has a wrong value. The message
@@ -54,14 +60,14 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
             if not _OVERRIDE.match(override):
                 raise ConfigError(f"Override {override!r} must look like section.field=value.")
         merged = OmegaConf.merge(merged, OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(merged, resolve=True)
+        values: Any = OmegaConf.to_container(merged, resolve=True)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())  # one line
         raise ConfigError(f"The configuration {path or list(overrides)} is not valid: {reason}") from error
     try:
-        return cls.model_validate(values)
+        return cls.model_validate(_merged(base or {}, values))
     except ValidationError as error:
         raise ConfigError(_explain(error, cls)) from error
 
@@ -69,6 +75,15 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
 def dump_config(config: Section) -> str:
     """Returns the resolved configuration as YAML that `load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    # Not by OmegaConf, which would look for references in the values below.
+    result = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = _merged(result[name], value) if both else value
+    return result
 
 
 def _explain(error: ValidationError, cls: type[Section]) -> str:

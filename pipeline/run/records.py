@@ -25,6 +25,27 @@ INTERNAL_ERROR = "internal_error"
 OUT_OF_MEMORY = "out_of_memory"
 
 
+ERROR_CODES = (
+    NO_FACE,
+    "not_found",
+    "access_denied",
+    "timeout",
+    "file_too_large",
+    "read_failed",
+    "empty_file",
+    "unsupported_format",
+    "truncated",
+    "decode_failed",
+    "too_many_pixels",
+    "too_small",
+    "landmarks_invalid",
+    "crashed",
+    OUT_OF_MEMORY,
+    INTERNAL_ERROR,
+)
+"""What `error_code` may say, see the README."""
+
+
 def _field(name: str, kind: pa.DataType, description: str, nullable: bool = True) -> pa.Field:
     return pa.field(name, kind, nullable, metadata={"description": description})
 

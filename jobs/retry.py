@@ -1,0 +1,44 @@
+"""`facet retry`: tries photos again that failed in a run."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jobs import entry
+from pipeline.run.job import Stopped
+from pipeline.run.retry import describe, retry_run
+from pipeline.run.summary import summarise_stopped
+
+
+@click.command()
+@click.argument("output")
+@click.option(
+    "--codes",
+    required=True,
+    metavar="CODE,...",
+    help="Error codes of the photos to try again, such as timeout,crashed; all: every failure.",
+)
+@entry.config_option
+@entry.set_option
+def command(output: str, *, codes: str, config: str | None, overrides: tuple[str, ...]) -> None:
+    """Process the photos of the run in OUTPUT again that failed with certain error codes.
+
+    All other records stay as they are. The run's own configuration is used; read.storage, read.max_bytes,
+    decode.max_pixels, decode.min_side, limits and engine may differ from it. no_face counts as a code, but
+    is no failure: `all` leaves it out.
+    """
+    names = [code.strip() for code in codes.split(",") if code.strip()]
+    if not names:
+        raise click.BadParameter("give at least one code.", param_hint="--codes")
+    try:
+        done = retry_run(output, names, config, overrides)
+    except Stopped as stopped:
+        click.echo(summarise_stopped(stopped.counts, output), err=True)
+        sys.exit(130)
+    click.echo(describe(done))
+
+
+if __name__ == "__main__":
+    entry.run(command)

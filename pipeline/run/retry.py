@@ -1,0 +1,249 @@
+"""Tries photos again that failed, within the shards in which they are, and leaves all else as it is.
+
+The photos are found by the error codes of their records, and worked on with the configuration in run.json.
+What may differ is whatever `facet normals` may be resumed with, and the limits in `RETRY_FIELDS`: they
+decide which photos fail, not what becomes of the others. How faces are found may not: the records of one
+run would follow two rules.
+
+When all photos of a shard have been tried, the shard is committed anew under its names: first its marker is
+removed, then its file replaced, then a marker written. Killed before that, a retry has changed nothing.
+Killed in the middle of it, it leaves the shard without a marker: `facet normals` then does the whole shard
+again, with its own limits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError, FacetError, OutputError
+from pipeline.run import logs, records
+from pipeline.run.config import RunConfig
+from pipeline.run.counts import Counts
+from pipeline.run.folder import Say, check_space, pending_shards
+from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
+from pipeline.run.plan import Plan, read_plan
+from pipeline.run.shards import Marker, find_marker, read_markers
+from pipeline.run.stages import Work
+from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
+from pipeline.run.store import SCRATCH, Store
+from pipeline.weights import load_weights
+
+ALL = "all"
+"""In place of codes: every failure."""
+
+RETRY_FIELDS = ("read.max_bytes", "decode.max_pixels", "decode.min_side")
+"""Fields that may differ beside `pipeline.run.state.FREE_FIELDS`."""
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What came of trying photos again.
+
+    Attributes:
+        tried: Photos that were tried, by the error code they had.
+        with_faces: How many of them have faces now.
+        no_face: How many of them were read and have none.
+        failed: Those that failed again, by error code.
+        shards: Shards that were written anew.
+        counts: What the whole run adds up to now.
+        open: Shards of the run without a marker, which are still to be done as a whole.
+        report: Path of the page to look at, None when none was asked for or nothing was tried.
+    """
+
+    tried: Counter[str]
+    with_faces: int
+    no_face: int
+    failed: Counter[str]
+    shards: int
+    counts: Counts
+    open: int
+    report: str | None
+
+
+def retry_run(
+    output: str,
+    codes: Sequence[str],
+    config: str | None = None,
+    overrides: Sequence[str] = (),
+    say: Say = logs.say,
+) -> Retried:
+    """Processes the photos again whose records have certain error codes.
+
+    Args:
+        output: The run folder, local or remote.
+        codes: Error codes, no_face among them, or `ALL` for every failure.
+        config: YAML file with what is to differ from the run's own configuration.
+        overrides: The same as "section.field=value".
+        say: Takes lines for the user.
+
+    Raises:
+        ConfigError: A code is not known, or a field may not differ.
+        FacetError: There is no run, or it cannot go on; what is committed stays valid.
+        Stopped: It was stopped.
+    """
+    started = time.monotonic()
+    store = Store(output, load_config(RunConfig, config, overrides).read.storage)
+    state, plan = _open(store)
+    settings, changed = _configure(store, state, config, overrides)
+    committed = read_markers(store, set(range(plan.shards)) - set(pending_shards(store, plan)))
+    chosen = _choose(codes, committed)
+    before = [marker for marker in committed if having(marker.counts, chosen)]
+    to_try = having(_sum(before), chosen)
+    work = Work(store, uuid.uuid4().hex[:8], plan, settings, chosen)
+
+    def end() -> Retried:
+        after = [marker for marker in (find_marker(store, old.shard) for old in before) if marker]
+        written = {marker.shard: marker for marker in after if marker.session == work.session}
+        earlier = _sum([marker for marker in before if marker.shard in written])
+        outcome = compare(earlier, _sum(written.values()), chosen)
+        still_open = pending_shards(store, plan)
+        counts = total(store, set(range(plan.shards)) - set(still_open))
+        status = "stopped" if still_open else "complete"
+        seconds = time.monotonic() - started
+        entry = {
+            "ended": now(),
+            "codes": sorted(chosen),
+            "changed": changed,
+            "tried": dict(outcome.tried),
+            "failed": dict(outcome.failed),
+        }
+        fresh = finished(state, status, plan, counts, seconds)
+        write_state(store, fresh | {"retries": [*state.get("retries", []), entry]})
+        return replace(outcome, shards=len(written), counts=counts, open=len(still_open))
+
+    if not before:
+        return replace(compare(Counts(), Counts(), chosen), counts=_sum(committed))
+    try:
+        with stoppable():
+            say(f"Trying {to_try.total():,} photos again, in {len(before):,} of {plan.shards:,} shards.")
+            check_space(store, to_try.total(), say)
+            engine = choose_engine(settings.engine, to_try.total())
+            work_off(work, [marker.shard for marker in before], _others(plan, committed, to_try), engine)
+            done = end()
+            return replace(done, report=refresh_report(store, settings))
+    except (KeyboardInterrupt, SystemExit):
+        raise Stopped(end().counts) from None
+    except FacetError:
+        with suppress(FacetError):  # the storage may be what failed
+            end()
+        raise
+    finally:
+        with suppress(FacetError):
+            _drop_scratch(work)
+
+
+def having(counts: Counts, codes: Collection[str]) -> Counter[str]:
+    """Returns how many photos have one of some error codes, by code."""
+    every = counts.error_codes + Counter({records.NO_FACE: counts.statuses[records.NO_FACE]})
+    return Counter({code: number for code, number in every.items() if code in codes})
+
+
+def compare(before: Counts, after: Counts, codes: Collection[str]) -> Retried:
+    """Returns what became of the photos with certain codes, from what their shards added up to and do now.
+
+    All other photos of these shards are what they were.
+    """
+    tried = having(before, codes)
+    others = before.error_codes - tried
+    return Retried(
+        tried=tried,
+        with_faces=after.statuses[records.OK] - before.statuses[records.OK],
+        no_face=after.statuses[records.NO_FACE] - before.statuses[records.NO_FACE] + tried[records.NO_FACE],
+        failed=after.error_codes - others,
+        shards=0,
+        counts=Counts(),
+        open=0,
+        report=None,
+    )
+
+
+def describe(done: Retried) -> str:
+    """Returns what to tell the user."""
+    if not done.tried:
+        return "There is no photo to try again."
+    lines = [
+        f"{done.tried.total():,} photos were tried again ({_listed(done.tried)}), and {done.shards:,} shards "
+        "written anew:",
+        f"  {done.with_faces:,} have faces now, {done.no_face:,} have none, {done.failed.total():,} failed "
+        "again" + (f" ({_listed(done.failed)})." if done.failed else "."),
+    ]
+    if done.open:
+        lines.append(f"{done.open:,} shards of the run are open: `facet normals` does them.")
+    if done.report:
+        lines.append(f"Look at it:  {done.report}")
+    return "\n".join(lines)
+
+
+def _drop_scratch(work: Work) -> None:
+    work.store.remove(f"{SCRATCH}/{work.session}")
+    if work.store.is_local:
+        with suppress(OSError):  # not empty: others have theirs
+            os.rmdir(work.store.path(SCRATCH))
+
+
+def _listed(numbers: Counter[str]) -> str:
+    return ", ".join(f"{code}: {number:,}" for code, number in numbers.most_common())
+
+
+def _open(store: Store) -> tuple[dict[str, Any], Plan]:
+    state = read_state(store)
+    plan = read_plan(store) if state else None
+    if state is None or plan is None:
+        raise OutputError(f"{store.url} holds no run that has a plan: there is nothing to try again.")
+    return state, plan
+
+
+def _configure(
+    store: Store, state: dict[str, Any], config: str | None, overrides: Sequence[str]
+) -> tuple[RunConfig, list[str]]:
+    """Returns the run's configuration with what is to differ, and in which of `RETRY_FIELDS` it does."""
+    try:
+        # What is wrong with the overrides alone has been said before.
+        settings = load_config(RunConfig, config, overrides, base=state["config"])
+    except (ConfigError, LookupError, TypeError) as error:
+        reason = error.message if isinstance(error, ConfigError) else repr(error)
+        raise OutputError(
+            f"The configuration in {store.path('run.json')} cannot be used: {reason}"
+        ) from error
+    weights = load_weights(settings.normals.weights).entry
+    asked = new_state(state["input"], store.url, state["limit"], settings, weights)
+    if refused := differences(state, asked, but=RETRY_FIELDS):
+        raise ConfigError(
+            f"A retry cannot change {'; '.join(refused)}: the records of one run follow one rule. What may "
+            f"differ: {', '.join((*RETRY_FIELDS, *FREE_FIELDS))}."
+        )
+    return settings, differences(state, asked)
+
+
+def _choose(codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]:
+    there = set(_sum(committed).error_codes)
+    if list(codes) == [ALL]:
+        return frozenset(there)
+    known = {*records.ERROR_CODES, *there}
+    if unknown := sorted(set(codes) - known):
+        raise ConfigError(
+            f"There is no error code {', '.join(map(repr, unknown))}. Known are: {ALL}, "
+            f"{', '.join(sorted(known))}."
+        )
+    return frozenset(codes)
+
+
+def _others(plan: Plan, committed: Sequence[Marker], to_try: Counter[str]) -> Counts:
+    """Returns counts of all photos of the plan but those to try, for the progress and the failure limit."""
+    failures = _sum(committed).error_codes - to_try
+    return Counts(images=plan.images - to_try.total(), error_codes=failures)
+
+
+def _sum(markers: Iterable[Marker]) -> Counts:
+    counts = Counts()
+    for marker in markers:
+        counts += marker.counts
+    return counts
