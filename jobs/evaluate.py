@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from jobs import entry
+from pipeline.errors import ConfigError
 from pipeline.train.schema import SIZE
 
 
@@ -17,7 +18,27 @@ from pipeline.train.schema import SIZE
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Store the results here.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--size", default=SIZE, show_default=True, help="Side of the crops, as in training.")
-def command(weights: str, data: tuple[str, ...], out: Path | None, device: str, size: int) -> None:
+@click.option("--mirror", is_flag=True, help="Also compare mirrored crops: difference, gain and cost.")
+@click.option(
+    "--light",
+    "light_heads",
+    type=click.IntRange(0),
+    default=0,
+    metavar="HEADS",
+    help="Also render so many heads under ten lights each and compare the answers. Needs the head model.",
+)
+@click.option("--show", multiple=True, metavar="ID", help="Draw this image into OUT/shown.png; repeatable.")
+def command(
+    weights: str,
+    data: tuple[str, ...],
+    *,
+    out: Path | None,
+    device: str,
+    size: int,
+    mirror: bool,
+    light_heads: int,
+    show: tuple[str, ...],
+) -> None:
     """Scores WEIGHTS (a name, a file or a training checkpoint) on labelled DATA.
 
     DATA are Parquet files or folders in the training schema, or folders with images/, normals/ and, if you
@@ -25,13 +46,15 @@ def command(weights: str, data: tuple[str, ...], out: Path | None, device: str, 
 
     \b
     facet evaluate compact out/held_out --out out/score
+    facet evaluate compact out/held_out --out out/score --mirror --light 12
     """
-    from pipeline.evaluate.run import evaluate
-    from pipeline.evaluate.score import table
+    from pipeline.evaluate.run import evaluate, report
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    summary, _ = evaluate(weights, data, out, device, size)
-    click.echo(table(summary))
+    if show and out is None:
+        raise ConfigError("--show draws into the folder of --out: give both.")
+    summary, _ = evaluate(weights, data, out, device, size, mirror=mirror, light_heads=light_heads, show=show)
+    click.echo(report(summary))
     if summary["bad_rows"]:
         click.echo(f"{summary['bad_rows']} rows could not be used.", err=True)
 

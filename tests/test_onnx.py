@@ -1,4 +1,4 @@
-"""`facet weights export --onnx`: the same normals in onnxruntime, metadata, what happens without the packages."""
+"""`facet weights export --onnx`: the same normals in onnxruntime, metadata, missing packages."""
 
 from __future__ import annotations
 

@@ -34,6 +34,20 @@ def groups_of(meta: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def disparities(means: Mapping[str, float]) -> dict[str, float]:
+    """Returns by kind (yaw, skin, light) the error of the worst group as a multiple of that of the best.
+
+    Args:
+        means: Group -> mean error; `all` is passed over.
+    """
+    by_kind: dict[str, list[float]] = {}
+    for group, mean in means.items():
+        kind, _, name = group.partition(" ")
+        if name:
+            by_kind.setdefault(kind, []).append(mean)
+    return {kind: max(values) / min(values) for kind, values in by_kind.items() if min(values) > 0}
+
+
 def order_of(group: str) -> tuple[Any, ...]:
     """Sort key of groups: yaw and skin in their natural order, lights by name."""
     kind, name = group.split(" ", 1)

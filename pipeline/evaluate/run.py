@@ -1,9 +1,11 @@
 """One evaluation: weights and labelled data in, a folder of results out.
 
-OUT/evaluation.json    the summary: overall, by yaw, skin tone and light; face mask and landmark hull
-evaluation.md      the same as a table
-images.jsonl       a line per image
-sheet.png          best, median and worst: photo, truth, prediction, error
+OUT/evaluation.json    the summary: overall, by yaw, skin tone and light; face mask and landmark hull;
+                       light and mirror invariance where they were asked for
+    evaluation.md      the same as a table
+    images.jsonl       a line per image
+    sheet.png          best, median and worst: photo, truth, prediction, error
+    shown.png          the same of chosen images, if any were
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from pipeline.errors import OutputError
+from pipeline.errors import DataError, OutputError
 from pipeline.evaluate.cases import read_cases
+from pipeline.evaluate.invariance import LIGHT_SEED, describe, light_invariance, mirror_invariance
 from pipeline.evaluate.score import ImageScore, score_samples, summarise, table, to_json
 from pipeline.normals.encoding import encode_png
 from pipeline.normals.network import CrossModalNet
@@ -46,7 +50,15 @@ def load_network(weights: str) -> CrossModalNet:
 
 
 def evaluate(
-    weights: str, paths: Sequence[str], out: Path | None = None, device: str = "auto", size: int = SIZE
+    weights: str,
+    paths: Sequence[str],
+    out: Path | None = None,
+    device: str = "auto",
+    size: int = SIZE,
+    *,
+    mirror: bool = False,
+    light_heads: int = 0,
+    show: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[ImageScore]]:
     """Scores weights on labelled data.
 
@@ -56,22 +68,37 @@ def evaluate(
         out: Folder for the results, or None to write nothing.
         device: "auto", "cpu", "cuda" ...
         size: Side of the crops in pixels: the one that the weights were trained at.
+        mirror: Also compare the answers for mirrored crops; see `pipeline.evaluate.invariance`.
+        light_heads: Also render so many heads, each under several lights, and compare the answers.
+        show: Ids of images to draw into `shown.png`, in this order.
 
     Returns:
         The summary of `pipeline.evaluate.score.summarise` and the scores of all images.
 
     Raises:
-        DataError: A path holds no labelled crop.
+        DataError: A path holds no labelled crop, or an id to show is not among them.
+        AssetsError: The heads cannot be rendered: the head model is not there.
         OutputError: The folder cannot be written.
     """
     target = pick_device(device)
     network = load_network(weights).to(target)
     bad = BadRows()
     scores = list(score_samples(network, read_cases(paths, bad, size), target))
+    shown = _find(scores, show)
     summary = {"weights": weights, "data": list(paths), "bad_rows": len(bad.reasons), **summarise(scores)}
+    if mirror:
+        summary["mirror"] = mirror_invariance(network, [score.sample for score in scores], device)
+    if light_heads:
+        # Imported here: scores on stored data need no renderer.
+        from pipeline.synth.sample import SampleConfig, Sampler
+
+        sampler = Sampler(SampleConfig(size=size), LIGHT_SEED, str(target))
+        summary["light"] = light_invariance(network, sampler, light_heads, device=target)
     if out is not None:
         try:
             _write(out, summary, scores)
+            if shown:
+                (out / "shown.png").write_bytes(encode_png(draw_shown(shown)))
         except OSError as error:
             raise OutputError(f"Cannot write to {out}: {error}.") from error
     return summary, scores
@@ -80,12 +107,17 @@ def evaluate(
 def _write(out: Path, summary: dict[str, Any], scores: Sequence[ImageScore]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(to_json(summary) + "\n", encoding="utf-8")
-    (out / "evaluation.md").write_text(table(summary) + "\n", encoding="utf-8")
+    (out / "evaluation.md").write_text(report(summary) + "\n", encoding="utf-8")
     with open(out / "images.jsonl", "w", encoding="utf-8") as stream:
         for score in scores:
             row = {"id": score.sample.id, "face": score.face, "hull": score.hull}
             stream.write(json.dumps({**row, "meta": dict(score.sample.meta)}) + "\n")
     (out / "sheet.png").write_bytes(encode_png(draw_sheet(scores)))
+
+
+def report(summary: dict[str, Any]) -> str:
+    """Returns the table of a summary and, below it, what is said of light and mirror."""
+    return "\n\n".join(part for part in (table(summary), describe(summary)) if part)
 
 
 def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
@@ -97,14 +129,31 @@ def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
         "median": ranked[middle : middle + each],
         "worst": ranked[-each:],
     }
-    rows = []
-    for name, members in chosen.items():
-        for score in members:
-            truth, image = float_normals(score.sample), score.sample.image
-            assert truth is not None
-            assert image is not None
-            caption = f"{name} {score.face['mean']:.1f}"
-            rows.append(
-                sheet_row(image, truth, score.normals.astype(np.float32), np.any(truth, axis=-1), caption)
-            )
-    return sheet(rows)
+    return sheet(
+        [
+            _draw(score, f"{name} {score.face['mean']:.1f}")
+            for name, members in chosen.items()
+            for score in members
+        ]
+    )
+
+
+def draw_shown(scores: Sequence[ImageScore], side: int = 144) -> np.ndarray:
+    """Draws images one below the other, small enough for a document: (N side, 4 side, 3) uint8."""
+    rows = [_draw(score, f"{(score.hull or score.face)['mean']:.1f}") for score in scores]
+    picture = sheet(rows, columns=1)
+    return cv2.resize(picture, (4 * side, len(rows) * side), interpolation=cv2.INTER_AREA)
+
+
+def _draw(score: ImageScore, caption: str) -> np.ndarray:
+    truth, image = float_normals(score.sample), score.sample.image
+    assert truth is not None
+    assert image is not None
+    return sheet_row(image, truth, score.normals.astype(np.float32), np.any(truth, axis=-1), caption)
+
+
+def _find(scores: Sequence[ImageScore], ids: Sequence[str]) -> list[ImageScore]:
+    by_id = {score.sample.id: score for score in scores}
+    if missing := [name for name in ids if name not in by_id]:
+        raise DataError(f"There is no image {missing[0]!r} to show; images.jsonl lists the ids.")
+    return [by_id[name] for name in ids]

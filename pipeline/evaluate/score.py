@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipeline.evaluate.cases import face_mask, hull_mask
-from pipeline.evaluate.groups import groups_of, order_of
+from pipeline.evaluate.groups import disparities, groups_of, order_of
 from pipeline.evaluate.metrics import average, image_metrics
 from pipeline.normals.network import CrossModalNet
 from pipeline.train.batches import collate, float_normals
@@ -98,12 +98,13 @@ def summarise(scores: Sequence[ImageScore]) -> dict[str, Any]:
 
     Returns:
         `{"images": N, "face": {"all": {...}, GROUP: {...}}, "hull": {...}}`; every block has its `images`.
+        `disparities` has the error of the worst group as a multiple of the best, by kind of group, in the
+        hull or, without landmarks, on the face mask.
     """
-    return {
-        "images": len(scores),
-        "face": _by_group([(score.sample.meta, score.face) for score in scores]),
-        "hull": _by_group([(score.sample.meta, score.hull) for score in scores if score.hull is not None]),
-    }
+    face = _by_group([(score.sample.meta, score.face) for score in scores])
+    hull = _by_group([(score.sample.meta, score.hull) for score in scores if score.hull is not None])
+    means = {group: values["mean"] for group, values in (hull or face).items()}
+    return {"images": len(scores), "face": face, "hull": hull, "disparities": disparities(means)}
 
 
 def table(summary: Mapping[str, Any]) -> str:

@@ -116,7 +116,7 @@ def _import_exporter() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what torch's exporter says about torch itself and about packages that we do not use off stderr."""
+    """Silences what torch's exporter says about torch itself and about packages that we do not use."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
