@@ -33,6 +33,19 @@ def lee_perry_smith() -> Path:
 
 
 @pytest.fixture(scope="session")
+def swift(tmp_path_factory):
+    """A real S3 server; see `swift_server`."""
+    from importlib.util import find_spec
+
+    from swift_server import SwiftServer
+
+    if find_spec("swift") is None:
+        pytest.skip("OpenStack Swift, the S3 server of these tests, is not installed: it runs on Linux alone")
+    with SwiftServer(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def astronaut():
     """scikit-image's photo of an astronaut, (512, 512, 3) uint8 RGB, public domain."""
     from skimage import data

@@ -89,12 +89,14 @@ class FaultyProxy:
         url: Address of the proxy.
         faults: The first that strikes counts; may be changed at any time.
         seen: Every request so far.
+        connections: How many were opened.
     """
 
     def __init__(self, target: str):
         self.target = urlsplit(target)
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
+        self.connections = 0
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self._server.daemon_threads = True
@@ -209,6 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()  # the last of the three is a reset
 
     def handle(self) -> None:
+        self.proxy.connections += 1
         # Clients that give up are what the tests are about.
         with suppress(ConnectionError, TimeoutError, ValueError):
             super().handle()

@@ -47,6 +47,11 @@ class Store:
         # Absolute at once: workers may have another working directory.
         self.url = local_path(url) or url.rstrip("/")
         self._storage = storage or StorageConfig()
+        if local_path(url) is None and shown_uri(self.url) != self.url:
+            raise OutputError(
+                f"The output's URL {shown_uri(self.url)} must hold no user, password or query: credentials come "
+                "from the environment or a profile."
+            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and (self.url, self._storage) == (other.url, other._storage)
