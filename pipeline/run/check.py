@@ -26,6 +26,7 @@ from pipeline.run.counts import Counts, count_table
 from pipeline.run.plan import Plan, shard_photos
 from pipeline.run.shards import (
     Marker,
+    file_sizes,
     find_marker,
     open_hashed,
     png_files,
@@ -281,17 +282,8 @@ def _check_tar(found: ShardCheck, file: BinaryIO, pngs: Pngs) -> None:
 
 
 def _check_folder(found: ShardCheck, store: Store, pngs: Pngs) -> None:
-    sizes = _sizes(store, png_folder(found.shard)) if pngs else {}
+    sizes = file_sizes(store, png_folder(found.shard)) if pngs else {}
     if missing := [name for name, _ in pngs if name not in sizes]:
         found.add(f"{len(missing):,} files are missing in {png_folder(found.shard)}, {missing[0]} first")
     if cut := [name for name, size in pngs if sizes.get(name, size) != size]:
         found.add(f"{len(cut):,} files in {png_folder(found.shard)} are not whole, {cut[0]} first")
-
-
-def _sizes(store: Store, folder: str) -> dict[str, int]:
-    """Returns the sizes of the files in a folder."""
-    names = store.names(folder)  # also for its errors: what follows lists the same once more
-    if not names:
-        return {}
-    entries = store.filesystem.ls(store.path(folder), detail=True)
-    return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in entries}

@@ -39,7 +39,7 @@ from pipeline.run.folder import (
 )
 from pipeline.run.plan import leftovers, read_plan
 from pipeline.run.progress import Progress
-from pipeline.run.shards import committed_shards, read_markers
+from pipeline.run.shards import add_up, check_files, committed_shards, read_markers
 from pipeline.run.stages import Work
 from pipeline.run.state import finished, read_state, write_state
 from pipeline.run.store import SCRATCH, Store
@@ -154,7 +154,9 @@ class Session:
         begin_session(run, self._say)
         while run.plan:
             plan, pending = run.plan, pending_shards(store, run.plan)
-            before = total(store, set(range(plan.shards)) - set(pending))
+            done = read_markers(store, set(range(plan.shards)) - set(pending))
+            check_files(store, done)
+            before = add_up(done)
             if before.images and pending:
                 self._say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
             run.state["engine"] = choose_engine(run.config.engine, plan.images - before.images)
@@ -266,10 +268,7 @@ def work_off(work: Work, pending: list[int], before: Counts, engine: str) -> Non
 
 def total(store: Store, shards: set[int]) -> Counts:
     """Returns what some committed shards add up to."""
-    counts = Counts()
-    for marker in read_markers(store, shards):
-        counts += marker.counts
-    return counts
+    return add_up(read_markers(store, shards))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +30,7 @@ from pipeline.run.counts import Counts
 from pipeline.run.folder import Say, check_space, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
 from pipeline.run.plan import Plan, read_plan
-from pipeline.run.shards import Marker, find_marker, read_markers
+from pipeline.run.shards import Marker, add_up, find_marker, read_markers
 from pipeline.run.stages import Work
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
 from pipeline.run.store import SCRATCH, Store
@@ -96,14 +96,14 @@ def retry_run(
     committed = read_markers(store, set(range(plan.shards)) - set(pending_shards(store, plan)))
     chosen = _choose(codes, committed)
     before = [marker for marker in committed if having(marker.counts, chosen)]
-    to_try = having(_sum(before), chosen)
+    to_try = having(add_up(before), chosen)
     work = Work(store, uuid.uuid4().hex[:8], plan, settings, chosen)
 
     def end() -> Retried:
         after = [marker for marker in (find_marker(store, old.shard) for old in before) if marker]
         written = {marker.shard: marker for marker in after if marker.session == work.session}
-        earlier = _sum([marker for marker in before if marker.shard in written])
-        outcome = compare(earlier, _sum(written.values()), chosen)
+        earlier = add_up([marker for marker in before if marker.shard in written])
+        outcome = compare(earlier, add_up(written.values()), chosen)
         still_open = pending_shards(store, plan)
         counts = total(store, set(range(plan.shards)) - set(still_open))
         status = "stopped" if still_open else "complete"
@@ -120,7 +120,7 @@ def retry_run(
         return replace(outcome, shards=len(written), counts=counts, open=len(still_open))
 
     if not before:
-        return replace(compare(Counts(), Counts(), chosen), counts=_sum(committed))
+        return replace(compare(Counts(), Counts(), chosen), counts=add_up(committed))
     try:
         with stoppable():
             say(f"Trying {to_try.total():,} photos again, in {len(before):,} of {plan.shards:,} shards.")
@@ -224,7 +224,7 @@ def _configure(
 
 
 def _choose(codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]:
-    there = set(_sum(committed).error_codes)
+    there = set(add_up(committed).error_codes)
     if list(codes) == [ALL]:
         return frozenset(there)
     known = {*records.ERROR_CODES, *there}
@@ -238,12 +238,5 @@ def _choose(codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]
 
 def _others(plan: Plan, committed: Sequence[Marker], to_try: Counter[str]) -> Counts:
     """Returns counts of all photos of the plan but those to try, for the progress and the failure limit."""
-    failures = _sum(committed).error_codes - to_try
+    failures = add_up(committed).error_codes - to_try
     return Counts(images=plan.images - to_try.total(), error_codes=failures)
-
-
-def _sum(markers: Iterable[Marker]) -> Counts:
-    counts = Counts()
-    for marker in markers:
-        counts += marker.counts
-    return counts

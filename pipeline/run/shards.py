@@ -19,7 +19,7 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -207,7 +207,7 @@ def committed_codes(store: Store, session: str, shard: int) -> dict[int, str | N
         with store.open(records_name(shard)) as file:
             table = pq.read_table(file, columns=["id", "error_code"])
     except (FileNotFoundError, pa.ArrowException) as error:
-        raise _unsound(store, shard, error) from error
+        raise unsound(store, shard, error) from error
     return dict(zip(table["id"].to_pylist(), table["error_code"].to_pylist(), strict=True))
 
 
@@ -236,12 +236,58 @@ def read_marker(store: Store, shard: int) -> Marker:
         ) from error
 
 
+def add_up(markers: Iterable[Marker]) -> Counts:
+    """Returns what some committed shards add up to."""
+    counts = Counts()
+    for marker in markers:
+        counts += marker.counts
+    return counts
+
+
 def find_marker(store: Store, shard: int) -> Marker | None:
     """Returns the marker of a shard, None where there is none or a damaged one."""
     try:
         return _load(store.read(marker_name(shard)))
     except (FileNotFoundError, *DAMAGE):
         return None
+
+
+def check_files(store: Store, markers: Sequence[Marker]) -> None:
+    """Checks, by listing their folders once, that the files of committed shards are there and not cut short.
+
+    Raises:
+        OutputError: One is not; the message says what to do.
+    """
+    folders = {file.name.rpartition("/")[0] for marker in markers for file in marker.files}
+    sizes = {
+        f"{folder}/{name}": size for folder in folders for name, size in file_sizes(store, folder).items()
+    }
+    for marker in markers:
+        for file in marker.files:
+            size = sizes.get(file.name)
+            if size != file.size:
+                fault = "is missing" if size is None else f"has {size:,} of {file.size:,} bytes"
+                raise unsound(store, marker.shard, f"{file.name} {fault}")
+
+
+def unsound(store: Store, shard: int, reason: object) -> OutputError:
+    """Returns the error of a committed shard that is not what it must be."""
+    return OutputError(
+        f"Shard {shard} of {store.url} cannot be used ({reason}): clear it with `facet validate --repair`, "
+        "and do it again with `facet normals`."
+    )
+
+
+def file_sizes(store: Store, folder: str) -> dict[str, int]:
+    """Returns name -> bytes of what is in a folder; empty when there is none.
+
+    Raises:
+        OutputError: The folder cannot be listed.
+    """
+    if not store.names(folder):  # also for its errors: what follows lists the same once more
+        return {}
+    entries = store.filesystem.ls(store.path(folder), detail=True)
+    return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in entries}
 
 
 @contextmanager
@@ -276,24 +322,17 @@ def _committed_records(
 ) -> Iterator[pq.ParquetFile]:
     """Opens the records of a committed shard, once it is certain that they are what was committed."""
     if marker is None:
-        raise _unsound(store, shard, "its marker is gone")
+        raise unsound(store, shard, "its marker is gone")
     try:
         with open_hashed(store, records_name(shard)) as (file, size, digest):
             if WrittenFile(records_name(shard), size, digest) not in marker.files:
-                raise _unsound(store, shard, "its records are not what its marker says")
+                raise unsound(store, shard, "its records are not what its marker says")
             parquet = pq.ParquetFile(file)
             if parquet.num_row_groups != chunks or parquet.metadata.num_rows != marker.counts.images:
-                raise _unsound(store, shard, "its records are not those of the plan")
+                raise unsound(store, shard, "its records are not those of the plan")
             yield parquet
     except FileNotFoundError as error:
-        raise _unsound(store, shard, "its records are gone") from error
-
-
-def _unsound(store: Store, shard: int, reason: object) -> OutputError:
-    return OutputError(
-        f"Shard {shard} of {store.url} cannot be used ({reason}): clear it with `facet validate --repair`, "
-        "and do it again with `facet normals`."
-    )
+        raise unsound(store, shard, "its records are gone") from error
 
 
 def _read_part(store: Store, session: str, shard: int, chunk: int) -> pa.Table:
