@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from run_folder import face, failed, ok
+from run_folder import face, failed, lit_crop, no_face, ok
 
 from pipeline.errors import OutputError
 from pipeline.normals.encoding import decode_png
@@ -20,7 +20,14 @@ from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count
 from pipeline.run.ledger import Ledger
 from pipeline.run.plan import Plan
-from pipeline.run.shards import commit_shard, committed_shards, read_markers, write_part
+from pipeline.run.shards import (
+    check_files,
+    commit_shard,
+    committed_codes,
+    committed_shards,
+    read_markers,
+    write_part,
+)
 from pipeline.run.store import SCRATCH, Store
 from pipeline.storage import StorageConfig
 
@@ -140,9 +147,191 @@ def test_damaged_marker_is_named(tmp_path, content):
 
 def test_strange_files_beside_the_markers_are_no_shards(tmp_path):
     store = Store(str(tmp_path))
-    for name in ("00001.json", "readme.txt", "x.json", ".json", "00002.json.bak"):
+    names = (
+        "readme.txt",
+        "x.json",
+        ".json",
+        "00002.json.bak",
+        "3.json",
+        "000004.json",
+        "²²²²².json",
+        "-0005.json",
+    )
+    for name in ("00001.json", "123456.json", *names):
         store.write(f"_done/{name}", b"{}")
-    assert committed_shards(store) == {1}
+    assert committed_shards(store) == {1, 123456}
+
+
+def test_committing_again_after_it_has_ended_does_nothing(tmp_path):
+    store = Store(str(tmp_path))
+    counts = write_chunks(store)
+    first = commit_shard(store, "s", 7, 2, counts, OutputConfig())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert commit_shard(store, "s", 7, 2, counts, OutputConfig()) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def check_files_of(store: Store) -> None:
+    check_files(store, read_markers(store, committed_shards(store)))
+
+
+@pytest.mark.parametrize("png", ["none", "tar"])
+def test_files_that_are_gone_or_cut_short_are_noticed_by_a_listing(tmp_path, png):
+    store = Store(str(tmp_path))
+    check_files_of(store)
+    commit(store, png)
+    check_files_of(store)
+    for path in (*tmp_path.glob("records/*"), *tmp_path.glob("png/*")):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(OutputError, match=rf"Shard 7 .*{path.name} has [0-9,]+ of .*--repair"):
+            check_files_of(store)
+        path.unlink()
+        with pytest.raises(OutputError, match=rf"Shard 7 .*{path.name} is missing"):
+            check_files_of(store)
+        path.write_bytes(content)
+    check_files_of(store)
+
+
+class TestMerging:
+    """New records of some photos take the place of their old ones."""
+
+    NEW = ok(2, "/b.jpg", [face(0, lit_crop((1, 0, 1), (0.2, 0.5, 0.3)))], b"b")
+
+    def parts(self, store: Store, session: str, chunks: list[list[dict]], shard: int = 7) -> Counts:
+        total = Counts()
+        for chunk, rows in enumerate(chunks):
+            write_part(store, session, shard, chunk, records.to_table(rows))
+            total += count(rows, 50, {"read": 0.25})
+        return total
+
+    def merge(self, store: Store, chunks: list[list[dict]], png: str = "none") -> shards.Marker:
+        counts = self.parts(store, "again", chunks)
+        return commit_shard(store, "again", 7, 2, counts, OutputConfig(png=png), merge=True)
+
+    @pytest.mark.parametrize("png", ["none", "folder", "tar"])
+    def test_same_files_as_if_the_new_records_had_been_the_first(self, tmp_path, png):
+        merged, straight = Store(str(tmp_path / "merged")), Store(str(tmp_path / "straight"))
+        commit(merged, png)
+        marker = self.merge(merged, [[self.NEW], []], png)
+        counts = self.parts(straight, "s", [[CHUNKS[0][0], self.NEW], CHUNKS[1]])
+        expected = commit_shard(straight, "s", 7, 2, counts, OutputConfig(png=png))
+        files = [
+            {
+                str(path.relative_to(root)): path.read_bytes()
+                for path in root.rglob("*")
+                if path.is_file() and path.parent.name != "_done"
+            }
+            for root in (tmp_path / "merged", tmp_path / "straight")
+        ]
+        assert files[0] == files[1]
+        assert marker.files == expected.files
+        for name in ("images", "faces", "statuses", "error_codes", "examples"):
+            assert getattr(marker.counts, name) == getattr(expected.counts, name)
+        assert marker.counts.bytes_read == 300
+        assert marker.counts.seconds["read"] == 1.5
+
+    def test_the_marker_is_gone_while_files_change(self, tmp_path, monkeypatch):
+        store = Store(str(tmp_path))
+        commit(store)
+        create, seen = Store.create, {}
+
+        def watched(self, name):
+            seen[name] = committed_shards(store)
+            return create(self, name)
+
+        monkeypatch.setattr(Store, "create", watched)
+        self.merge(store, [[self.NEW], []])
+        assert seen["records/shard-00007.parquet"] == seen["_done/00007.json"] == set()
+        assert committed_shards(store) == {7}
+
+    def test_merging_again_after_it_has_ended_does_nothing(self, tmp_path):
+        store = Store(str(tmp_path))
+        commit(store)
+        first = self.merge(store, [[self.NEW], []])
+        assert commit_shard(store, "again", 7, 2, Counts(images=1), OutputConfig(), merge=True) == first
+
+    @pytest.mark.parametrize(
+        ("spoil", "reason"),
+        [
+            (lambda path: path.unlink(), "its records are gone"),
+            (lambda path: path.write_bytes(path.read_bytes()[:-1]), "not what its marker says"),
+            (
+                lambda path: path.write_bytes(path.read_bytes().replace(b"Cut.", b"Cat.")),
+                "not what its marker",
+            ),
+        ],
+    )
+    def test_nothing_is_merged_into_what_is_not_whole(self, tmp_path, spoil, reason):
+        store = Store(str(tmp_path))
+        commit(store)
+        spoil(tmp_path / "records" / "shard-00007.parquet")
+        with pytest.raises(OutputError, match=reason):
+            self.merge(store, [[self.NEW], []])
+        assert committed_shards(store) == {7}, "it is validation that clears markers"
+
+    def test_nothing_is_merged_into_a_shard_that_is_not_committed(self, tmp_path):
+        store = Store(str(tmp_path))
+        commit(store)
+        store.remove("_done/00007.json")
+        with pytest.raises(OutputError, match="its marker is gone"):
+            self.merge(store, [[self.NEW], []])
+
+    @pytest.mark.parametrize("chunks", [[[ok(9, "/x", [])], []], [[], [NEW]]])
+    def test_records_of_photos_that_the_chunk_does_not_have_are_refused(self, tmp_path, chunks):
+        store = Store(str(tmp_path))
+        commit(store)
+        with pytest.raises(OutputError, match="does not have"):
+            self.merge(store, chunks)
+
+    def test_codes_of_a_committed_shard(self, tmp_path):
+        store = Store(str(tmp_path))
+        commit(store)
+        assert committed_codes(store, "s", 7) == {1: None, 2: "truncated", 3: None}
+        with pytest.raises(OutputError, match="Shard 8"):
+            committed_codes(store, "s", 8)
+        store.write("records/shard-00009.parquet", b"PAR1")
+        with pytest.raises(OutputError, match="Shard 9"):
+            committed_codes(store, "s", 9)
+
+
+class TestDuplicates:
+    def duplicates(self, tmp_path: Path, *chunks: list[dict]) -> tuple[list[int | None], int]:
+        store = Store(str(tmp_path))
+        total = Counts()
+        for chunk, rows in enumerate(chunks):
+            write_part(store, "s", 0, chunk, records.to_table(rows))
+            total += count(rows)
+        marker = commit_shard(store, "s", 0, len(chunks), total, OutputConfig())
+        table = ds.dataset(f"{tmp_path}/records").to_table()
+        assert len(table) == marker.counts.images
+        return table["duplicate_of"].to_pylist(), marker.counts.duplicates
+
+    def test_are_found_across_the_chunks_of_a_shard(self, tmp_path):
+        first, other = ok(1, "/1", [face()], b"x"), ok(2, "/2", [face()], b"y")
+        again = [ok(number, f"/{number}", [face()], b"x") for number in (3, 4, 5)]
+        # Within its chunk 5 was taken as a repetition of 4, and both are of the first.
+        again[2]["duplicate_of"] = 4
+        assert self.duplicates(tmp_path, [first, other], again) == ([None, None, 1, 1, 1], 3)
+
+    def test_photos_without_a_face_and_failures_too(self, tmp_path):
+        rows = [no_face(1, "/1", b"x"), no_face(2, "/2", b"x")]
+        rows += [failed(number, f"/{number}", "truncated", "Cut.") | {"sha256": "ab"} for number in (3, 4)]
+        assert self.duplicates(tmp_path, rows[:3], rows[3:]) == ([None, 1, None, 3], 2)
+
+    def test_photos_that_were_not_read_are_none(self, tmp_path):
+        rows = [failed(number, f"/{number}", "not_found", "Gone.") for number in (1, 2)]
+        assert self.duplicates(tmp_path, rows) == ([None, None], 0)
+
+    def test_the_same_bytes_with_another_result_are_none(self, tmp_path):
+        moved = face() | {"landmarks": [1.0] * 136}
+        rows = [
+            ok(1, "/1", [face()], b"x"),
+            failed(2, "/2", "crashed", "") | {"sha256": ok(1, "/1", [], b"x")["sha256"]},
+            ok(3, "/3", [moved], b"x"),
+            ok(4, "/4", [moved], b"x"),
+        ]
+        assert self.duplicates(tmp_path, rows) == ([None, None, None, 3], 1)
 
 
 def test_counts_add_up_and_survive_json():
