@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import re
+import shlex
 import sys
+from pathlib import Path
 
+import click
 import pytest
 import safetensors.torch
 import torch
@@ -13,9 +18,13 @@ from click.testing import CliRunner
 
 from jobs import weights as job
 from pipeline import weights
+from pipeline.config import load_config
 from pipeline.errors import DataError, WeightsError
 from pipeline.normals import resnet_unet
 from pipeline.normals.network import build_network
+from pipeline.train.config import TrainConfig
+
+CARD = Path(__file__).resolve().parents[1] / "weights" / "README.md"
 
 
 @pytest.fixture
@@ -55,6 +64,29 @@ def register(network, name="mine", **options):
 def same(first, second):
     first, second = first.state_dict(), second.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def card_lines() -> list[str]:
+    """The `facet` lines of the model card, continuation lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", CARD.read_text("utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("facet ")]
+
+
+@pytest.mark.parametrize("line", card_lines())
+def test_commands_of_the_model_card_can_be_parsed(line):
+    words = shlex.split(line, comments=True)[1:]
+    command, arguments = importlib.import_module(f"jobs.{words[0]}").command, words[1:]
+    while isinstance(command, click.Group):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    options = command.make_context(words[0], arguments).params
+    if words[0] == "train":
+        load_config(TrainConfig, options["config"], options["overrides"])
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", CARD.read_text("utf-8")) or [""])
+def test_pictures_of_the_model_card_are_there(picture):
+    assert (CARD.parent / picture).exists()
 
 
 def test_shipped_registry_is_valid_and_its_files_are_the_registered_ones():
