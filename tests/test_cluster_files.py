@@ -309,3 +309,54 @@ def test_the_wheel_brings_weights_and_configurations(tmp_path):
     assert "compact: ok" in facet("weights", "verify")
     configs = {path.name for path in (installed / "pipeline" / "_data" / "configs").iterdir()}
     assert configs == {path.name for path in (ROOT / "configs").iterdir()}
+
+
+# The guide
+
+
+def guide_commands() -> list[list[str]]:
+    """Returns the commands of cluster/README.md as words."""
+    blocks = re.findall(r"```sh\n(.*?)```", (CLUSTER / "README.md").read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", "").splitlines()
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_the_guide_uses_options_that_there_are():
+    from jobs import plan
+
+    seen = set()
+    for words in guide_commands():
+        if words[:2] in (
+            ["ray", "start"],
+            ["ray", "get-auth-token"],
+            ["ray", "stop"],
+            ["ray", "up"],
+            ["ray", "down"],
+        ):
+            assert_ray_options([word for word in words if word.startswith("-") or word in words[:2]])
+        if "jobs.normals" in words:
+            arguments = words[words.index("jobs.normals") + 1 :]
+            given = command.make_context("normals", arguments).params
+        elif words[:2] == ["facet", "plan"]:
+            given = plan.command.make_context("plan", words[2:]).params
+        else:
+            continue
+        assert load_config(RunConfig, ROOT / given["config"], given["overrides"])
+        seen.add(words[0])
+    assert seen == {"ray", "facet", "RAY_AUTH_MODE=token"}
+
+
+def test_the_guide_names_fields_that_there_are():
+    text = (CLUSTER / "README.md").read_text()
+    settings = re.findall(rf"`(?:--set )?((?:{'|'.join(RunConfig.model_fields)})\.\w+)(=[\w.]+)?`", text)
+    assert len(settings) > 15
+    for name, value in settings:
+        section, field = name.split(".")
+        assert field in RunConfig.model_fields[section].annotation.model_fields, name
+        if value:
+            load_config(RunConfig, None, [name + value])
+
+
+def test_the_guide_names_files_that_there_are():
+    for name in re.findall(r"`(\w+\.(?:yaml|json)|kuberay/\w+\.yaml)`", (CLUSTER / "README.md").read_text()):
+        assert name == "run.json" or (CLUSTER / name).exists(), name
