@@ -48,7 +48,7 @@ def summarise_plan(planned: Planned) -> list[str]:
         )
     if planned.vanished:
         lines.append(
-            f"{quantity(planned.vanished, 'photo')} of the plan are gone from the input, but stay in the plan."
+            f"{quantity(planned.vanished, 'photo')} of the plan gone from the input; the plan keeps them."
         )
     size = f", {size_text(plan.bytes)}," if plan.bytes else ""
     lines.append(f"{quantity(plan.images, 'photo')}{size} in {quantity(plan.shards, 'shard')}.")
