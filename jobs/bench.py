@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from jobs import entry
+from pipeline.bench.scale import PARTS as SCALE_PARTS
 from pipeline.bench.suite import DEFAULT_PARTS, PARTS, BenchOptions, run_bench
 from pipeline.weights import DEFAULT
 
@@ -23,16 +24,34 @@ from pipeline.weights import DEFAULT
     "--count", default=400, show_default=True, type=click.IntRange(4), help="Photos of a whole run."
 )
 @click.option("--weights", metavar="NAME", default=DEFAULT, show_default=True, help="Weights of the network.")
+@click.option("--scale", is_flag=True, help=f"Measure {', '.join(SCALE_PARTS)}.")
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write JSON.")
 def command(
-    parts: tuple[str, ...], photos: Path | None, count: int, weights: str, json_file: Path | None
+    *,
+    parts: tuple[str, ...],
+    photos: Path | None,
+    count: int,
+    weights: str,
+    scale: bool,
+    json_file: Path | None,
 ) -> None:
-    """Measure PARTS on this machine, in one run: steps, stages, local, ray, baseline, memory, synth, train.
+    """Measure PARTS on this machine, in one run.
 
-    Without PARTS: all of the main job but memory. `local` and `ray` are whole runs of `facet normals`;
-    `baseline` is the seed system's way. Let nothing else run meanwhile.
+    \b
+    steps, stages    the way of a photo on one core
+    local, ray       whole runs of `facet normals`
+    baseline         the seed system's way
+    memory           peak memory of short and long runs
+    synth, train     rendering and training
+    plan, resume     many photos and shards
+    overhead         the Ray engine with nothing to do
+    workers          the Ray engine with many pretended workers
+    redo             what a killed run does twice
+
+    Without PARTS: steps to baseline. With --scale: plan to redo. Let nothing else run meanwhile.
     """
-    options = BenchOptions(parts or DEFAULT_PARTS, photos, count, weights)
+    parts = parts or (SCALE_PARTS if scale else DEFAULT_PARTS)
+    options = BenchOptions(parts, photos, count, weights)
     err = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="facet-bench-") as folder:
         report = run_bench(options, Path(folder), lambda part: err.print(f"measuring {part} ..."))

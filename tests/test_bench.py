@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from jobs.bench import command as bench_command
-from pipeline.bench import memory
+from pipeline.bench import memory, scale
 from pipeline.bench.baseline import measure_baseline
 from pipeline.bench.end_to_end import EngineRun, check_complete, job_command, measure_memory, write_list
 from pipeline.bench.machine import describe_machine
@@ -31,6 +31,8 @@ from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.bench.training import make_sample, measure_augmentation, measure_training
 from pipeline.errors import InputError, PlanError
 from pipeline.normals.network import build_network
+from pipeline.run.shards import committed_shards, read_markers
+from pipeline.run.store import Store
 from pipeline.weights import LoadedWeights, WeightsEntry, save_weights
 
 
@@ -303,3 +305,37 @@ def test_training_counts_paired_rows_only():
     assert rate.count == 4
     assert rate.unit == "pairs"
     assert measure_augmentation(3, size=64).count == 3
+
+
+def test_planning_and_resuming_are_measured(tmp_path):
+    plan = scale.measure_plan(500, tmp_path)
+    assert plan["images"] == 500
+    assert plan["plan_mb"] > 0
+    resume = scale.measure_resume(12, tmp_path)
+    assert resume["shards"] == 12
+    table = printed(Report(describe_machine(), scale={"plan": [plan], "resume": [resume]}))
+    assert "plan_mb" in table
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_does_twice_is_measured(photos, weights_file, tmp_path):
+    redo = scale.measure_redo(photos, 24, 8, tmp_path, str(weights_file))
+    assert redo["images"] == 24
+    assert redo["safe"] % 8 == 0
+    assert redo["twice_s"] == pytest.approx(redo["killed_after_s"] + redo["rest_s"] - redo["whole_s"])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    seconds = {"read": 0.001, "crop": 0.02, "normals": 0.02, "write": 0.001}
+    found = scale.measure_workers(4, seconds, 1.0, tmp_path, chunk_size=8)
+    assert found["ideal"] == pytest.approx(100)
+    assert found["efficiency"] == pytest.approx(found["per_second"] / 100)
+    store = Store(str(tmp_path / "workers-4"))
+    markers = read_markers(store, committed_shards(store))
+    assert sum(marker.counts.images for marker in markers) == 104

@@ -32,6 +32,7 @@ class Report:
         baseline: The seed's way.
         memory: Engine -> number of photos -> peak bytes.
         rates: Rendering and training.
+        scale: Part of `pipeline.bench.scale` -> what was measured, one entry per size.
     """
 
     machine: dict[str, Any]
@@ -42,6 +43,7 @@ class Report:
     baseline: Rate | None = None
     memory: dict[str, dict[int, int]] = field(default_factory=dict)
     rates: list[Rate] = field(default_factory=list)
+    scale: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
     @property
     def stages_alone(self) -> float | None:
@@ -75,6 +77,7 @@ class Report:
             "baseline": self.baseline.to_json() if self.baseline else None,
             "memory_bytes": self.memory,
             "rates": [rate.to_json() for rate in self.rates],
+            "scale": self.scale,
         }
 
     def print(self, console: Console) -> None:
@@ -101,6 +104,8 @@ class Report:
             yield self._memory()
         if self.rates:
             yield _rates("Rendering and training", self.rates)
+        for part, rows in self.scale.items():
+            yield _figures(part, rows)
 
     def _end_to_end(self) -> Table:
         table = _table("End to end", "images", "start-up s", "images/s", "of stages alone", "times baseline")
@@ -132,6 +137,17 @@ def _rates(title: str, rates: list[Rate]) -> Table:
     table = _table(title, "per second", "ms each", "of")
     for rate in rates:
         table.add_row(rate.name, f"{rate.per_second:.1f}", f"{1000 / rate.per_second:.1f}", rate.unit)
+    return table
+
+
+def _figures(title: str, rows: list[dict[str, float]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            *(f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" for value in row.values())
+        )
     return table
 
 

@@ -15,6 +15,8 @@ from pipeline.bench.machine import describe_machine
 from pipeline.bench.photos import find_photos, write_photos
 from pipeline.bench.rendering import measure_rendering
 from pipeline.bench.report import Report
+from pipeline.bench.scale import PARTS as SCALE_PARTS
+from pipeline.bench.scale import measure_scale
 from pipeline.bench.stages import measure_stages
 from pipeline.bench.steps import measure_steps
 from pipeline.bench.training import measure_augmentation, measure_training
@@ -22,7 +24,7 @@ from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.weights import DEFAULT, load_weights
 
 DEFAULT_PARTS = ("steps", "stages", "local", "ray", "baseline")
-PARTS = (*DEFAULT_PARTS, "memory", "synth", "train")
+PARTS = (*DEFAULT_PARTS, "memory", "synth", "train", *SCALE_PARTS)
 
 DISTINCT = 48
 """Photos made; runs over more repeat them under other names."""
@@ -68,9 +70,12 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
         FacetError: A part cannot run: no photos, no weights, no head model.
     """
     report = Report(describe_machine())
-    needs_photos = set(options.parts) - {"synth", "train"}
+    needs_photos = set(options.parts) - {"synth", "train", "plan", "resume", "overhead"}
     photos = _photos(options, folder, report) if needs_photos else []
-    for part in options.parts:
+    parts = list(options.parts)
+    if "workers" in parts and "stages" not in parts[: parts.index("workers")]:
+        parts.insert(0, "stages")  # pretended workers sleep for as long as these take
+    for part in parts:
         on_part(part)
         if part == "steps":
             report.steps = measure_steps(photos, load_weights(options.weights))
@@ -91,6 +96,10 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
             report.rates += _rendering(options)
         elif part == "train":
             report.rates += _training(options)
+        elif part in SCALE_PARTS:
+            seconds = {stage.name: 1 / stage.per_second for stage in report.stages}
+            cores = report.machine["cores"]
+            report.scale[part] = measure_scale(part, photos, options.weights, seconds, cores, folder)
     return report
 
 

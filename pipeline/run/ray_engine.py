@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.data
@@ -26,6 +26,7 @@ from ray.exceptions import RayError
 
 from pipeline.errors import FacetError, PlanError
 from pipeline.normals.inference import CPU_BATCH, CUDA_BATCH
+from pipeline.run import logs
 from pipeline.run.config import EngineConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger
@@ -42,13 +43,28 @@ QUEUE_BYTES = 32 << 20
 Row = dict[str, Any]
 
 
-def run_ray(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
+class Stages(NamedTuple):
+    """What the actors of a run make and carry out; see `pipeline.run.stages`."""
+
+    read: Callable[..., Callable[..., Message]] = ReadStage
+    crop: Callable[..., Callable[..., Message]] = CropStage
+    normals: Callable[..., Callable[..., Message]] = NormalsStage
+    write: Callable[..., Callable[..., Message]] = WriteStage
+
+
+STAGES = Stages()
+
+
+def run_ray(
+    work: Work, shards: list[int], on_chunk: Callable[[Counts], None], stages: Stages = STAGES
+) -> None:
     """Carries out some shards of a run.
 
     Args:
         work: The run.
         shards: The shards to do.
         on_chunk: Called with the counts of every chunk that is written.
+        stages: The stages; the benchmark of the engine itself puts pretended ones in their place.
 
     Raises:
         PlanError: There is no cluster, or it cannot run what is asked.
@@ -62,7 +78,7 @@ def run_ray(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -
             metrics = RunMetrics(sum(map(work.plan.shard_images, shards)), _batch_size(work.config, shares))
             committers = cycle(_start_committers(work, shares))
             committed: list[Future[None]] = []
-            for row in build_graph(work, shards, shares).iter_rows():
+            for row in build_graph(work, shards, shares, stages).iter_rows():
                 written: Written = pickle.loads(row["message"])  # noqa: S301 - made by our own workers
                 on_chunk(written.counts)
                 metrics.add(written.counts)
@@ -73,34 +89,34 @@ def run_ray(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -
                 future.result()
 
 
-def build_graph(work: Work, shards: list[int], shares: Shares) -> Dataset:
+def build_graph(work: Work, shards: list[int], shares: Shares, stages: Stages) -> Dataset:
     """Returns the dataset whose rows are the written chunks of some shards."""
     # Ray's types know no arguments of functions and no classes with constructors: hence the ignores.
     weights = ray.put(load_weights(work.config.normals.weights))
     return (
         ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
         .flat_map(
-            Read,  # type: ignore[arg-type]
-            fn_constructor_args=(work,),
+            Read,
+            fn_constructor_args=(work, stages),
             compute=_pool(shares.read_actors),
             num_cpus=IO_CPUS,
         )
         .map(
             Crop,  # type: ignore[arg-type]
-            fn_constructor_args=(work,),
+            fn_constructor_args=(work, stages),
             compute=_pool(shares.crop_actors),
             num_cpus=shares.crop_cpus,
         )
         .map(
             Normals,  # type: ignore[arg-type]
-            fn_constructor_args=(work, weights),
+            fn_constructor_args=(work, stages, weights),
             compute=_pool(shares.normals_actors),
             num_cpus=shares.normals_cpus,
             num_gpus=shares.normals_gpus or None,
         )
         .map(
             Write,  # type: ignore[arg-type]
-            fn_constructor_args=(work,),
+            fn_constructor_args=(work, stages),
             compute=_pool(shares.write_actors),
             num_cpus=IO_CPUS,
         )
@@ -110,9 +126,9 @@ def build_graph(work: Work, shards: list[int], shares: Shares) -> Dataset:
 class Read:
     """Actor that fetches photos."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, stages: Stages):
         self._work = work
-        self._stage = ReadStage(work)
+        self._stage = stages.read(work)
 
     def __call__(self, row: Row) -> Iterator[Row]:
         """Yields the chunks of a shard as they are read."""
@@ -123,8 +139,8 @@ class Read:
 class Crop:
     """Actor that decodes, detects and crops."""
 
-    def __init__(self, work: Work):
-        self._stage = CropStage(work.config)
+    def __init__(self, work: Work, stages: Stages):
+        self._stage = stages.crop(work.config)
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -134,8 +150,8 @@ class Crop:
 class Normals:
     """Actor that runs the network."""
 
-    def __init__(self, work: Work, weights: ray.ObjectRef):
-        self._stage = NormalsStage(work.config, ray.get(weights))
+    def __init__(self, work: Work, stages: Stages, weights: ray.ObjectRef):
+        self._stage = stages.normals(work.config, ray.get(weights))
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -145,8 +161,8 @@ class Normals:
 class Write:
     """Actor that encodes and writes."""
 
-    def __init__(self, work: Work):
-        self._stage = WriteStage(work)
+    def __init__(self, work: Work, stages: Stages):
+        self._stage = stages.write(work)
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -187,6 +203,7 @@ def _start_committers(work: Work, shares: Shares) -> list[Any]:
 
 def _commit(committer: Any, shard: int, counts: Counts, metrics: RunMetrics) -> None:
     ray.get(committer.commit.remote(shard, counts))
+    logs.shard_committed(shard, counts)
     metrics.commit(counts)
 
 
