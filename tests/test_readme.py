@@ -72,7 +72,7 @@ def test_options_are_those_of_the_command():
     }
     named = {}
     for first in re.findall(r"^\| (`--[^|]*) \|", README, re.MULTILINE):
-        for option, value in re.findall(r"`(--[a-z-]+) ([^`]*)`", first):
+        for option, value in re.findall(r"`(--[a-z-]+) ?([^`]*)`", first):
             named[option] = value
             if known := choices[option]:
                 listed = [value, *re.findall(r", `([^`-]+)`", first)]
