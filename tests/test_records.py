@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DecodeError
 from pipeline.run import records
+
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def a_face() -> dict:
@@ -48,6 +52,13 @@ def test_schema_is_the_promised_one():
 def test_every_field_is_described():
     fields = [*records.SCHEMA, *records.FACE, *records.CROP_WINDOW]
     assert all(len(field.metadata[b"description"]) > 20 for field in fields)
+
+
+def test_error_codes_are_those_of_the_readme():
+    (table,) = re.findall(r"<!-- codes -->\n(.*?)<!-- /codes -->", README.read_text("utf-8"), re.DOTALL)
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert set(named) <= set(records.ERROR_CODES)
+    assert len(set(records.ERROR_CODES)) == len(records.ERROR_CODES)
 
 
 def test_records_survive_parquet_with_their_types():
