@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 
 from pipeline.errors import FacetError
+from pipeline.redact import redact
 
 config_option = click.option("--config", metavar="FILE", help="YAML configuration; see configs/.")
 set_option = click.option(
@@ -30,7 +32,9 @@ def run(command: click.Command) -> None:
         command.main(arguments)
     except FacetError as error:
         if debug:
-            raise
+            # Libraries write whole URLs into their messages.
+            click.echo(redact(traceback.format_exc()), err=True)
+            sys.exit(2)
         from pipeline.run import logs  # here, since it takes a moment
 
         logs.complain(error)

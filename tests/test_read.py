@@ -9,13 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
+import tenacity
+from faulty_proxy import FaultyProxy
 
 from pipeline.errors import InputError, ReadError
 from pipeline.images import read
 from pipeline.images.read import PhotoReader, ReadConfig, read_bytes
 from pipeline.images.sources import list_input
 from pipeline.images.walk import HIDDEN, UNREADABLE
-from pipeline.storage import StorageConfig
+from pipeline.storage import StorageConfig, retry_rule
 
 CONFIG = ReadConfig(max_bytes=1000)
 
@@ -78,6 +80,17 @@ class TestLocal:
         assert code_of("/a.jpg") == code
         assert len(made) == calls
 
+    def test_pauses_grow_and_end(self, monkeypatch):
+        pauses = []
+        monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+        monkeypatch.setattr("tenacity.wait.random.uniform", lambda low, high: high)
+        with pytest.raises(TimeoutError):
+            tenacity.Retrying(**retry_rule(9, 60))(_never)
+        assert pauses == [0.5, 1, 2, 4, 8, 16, 20, 20]
+        with pytest.raises(TimeoutError):
+            tenacity.Retrying(**retry_rule(9, 1e-9))(_never)
+        assert len(pauses) == 8
+
     def test_many_at_once_in_order(self, tmp_path):
         for index in range(40):
             (tmp_path / f"{index}.jpg").write_bytes(bytes([index]))
@@ -86,6 +99,10 @@ class TestLocal:
         assert contents == [bytes([index]) for index in range(40)]
         assert isinstance(missing, ReadError)
         assert missing.code == "not_found"
+
+
+def _never():
+    raise TimeoutError
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -318,6 +335,25 @@ class TestS3:
         assert code_of("s3://photos/missing.jpg", config) == "not_found"
         assert code_of("s3://nowhere/missing.jpg", config) == "not_found"
         assert code_of("s3://photos/faces/b.jpg", config) == "file_too_large"
+
+    def test_public_objects_are_read_without_signatures(self, s3, client, monkeypatch):
+        client.create_bucket(Bucket="public", ACL="public-read")
+        client.put_object(Bucket="public", Key="a.jpg", Body=b"a", ACL="public-read")
+        client.put_object(Bucket="public", Key="private.jpg", Body=b"b")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with FaultyProxy(s3.endpoint_url) as proxy:
+            public = s3.model_copy(update={"endpoint_url": proxy.url, "anonymous": True})
+            uris = [file.uri for file in list_input("s3://public", public)]
+            assert uris == ["s3://public/a.jpg", "s3://public/private.jpg"]
+            assert read_bytes(uris[0], ReadConfig(storage=public)) == b"a"
+            assert code_of(uris[1], ReadConfig(storage=public)) == "access_denied"
+            assert not any(seen.signed for seen in proxy.seen)
+            proxy.clear()
+            signing = public.model_copy(update={"anonymous": False})
+            assert code_of(uris[0], ReadConfig(storage=signing)) == "access_denied"
+            assert proxy.seen == []
 
     def test_buckets_that_are_not_there(self, s3, bucket):
         with pytest.raises(InputError, match="no such file"):

@@ -1,4 +1,4 @@
-"""Object storage for real: a Swift server with its S3 interface, and a proxy that makes requests to it fail."""
+"""Object storage for real: a Swift server with its S3 interface, and a proxy that breaks requests to it."""
 
 from __future__ import annotations
 
@@ -306,14 +306,14 @@ class TestRun:
 class TestListing:
     @pytest.mark.slow
     def test_more_keys_than_a_page_holds(self, swift, client, bucket):
-        names = [f"{number % 7}/{number:04}.jpg" for number in range(1010)]
+        names = [f"many/{number % 7}/{number:04}.jpg" for number in range(1010)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda name: client.put_object(Bucket=bucket, Key=name, Body=b""), names))
         assert client.list_objects_v2(Bucket=bucket)["IsTruncated"]
         files = list(list_input(f"s3://{bucket}", storage(swift)))
         assert [file.uri for file in files] == sorted(f"s3://{bucket}/{name}" for name in names)
-        assert len(Store(f"s3://{bucket}", storage(swift)).names("3")) == 144
-        Store(f"s3://{bucket}", storage(swift)).remove("")
+        assert len(Store(f"s3://{bucket}", storage(swift)).names("many/3")) == 144
+        Store(f"s3://{bucket}", storage(swift)).remove("many")
         assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
     def test_keys_that_look_like_folders_paths_and_patterns(self, swift, client, bucket):
@@ -712,6 +712,17 @@ class TestSecrets:
             list(list_input(source, StorageConfig(attempts=1)))
         assert "pass-word" not in caught.value.message
         assert "to-ken" not in caught.value.message
+
+    def test_a_traceback_that_is_asked_for(self, facet, random_weights):
+        given = [f"normals.weights={random_weights}", "read.storage.attempts=1"]
+        settings = [part for setting in given for part in ("--set", setting)]
+        code, _, stderr = facet(
+            "http://me:pass-word@127.0.0.1:1/a.txt?sig=to-ken", "out", "--debug", *settings
+        )
+        assert code == 2
+        assert "Traceback" in stderr
+        assert "pass-word" not in stderr
+        assert "to-ken" not in stderr
 
     def test_texts_of_libraries(self, monkeypatch):
         from pipeline.redact import redact
