@@ -394,16 +394,18 @@ class TestStopping:
         finish(run, few_photos, tmp_path)
         assert shard_bytes(tmp_path) == undisturbed
 
-    def test_worker_that_dies_ends_the_run_with_the_reason(self, few_photos, tmp_path, run, monkeypatch):
+    def test_workers_that_die_again_and_again_end_the_run_with_the_reason(
+        self, few_photos, tmp_path, run, monkeypatch
+    ):
         monkeypatch.setattr(local, "IN_PROCESS_IMAGES", 0)
-        monkeypatch.setattr(local, "_process", _die)
-        with pytest.raises(FacetError, match="worker process died") as caught:
+        monkeypatch.setattr(local, "_do", _die)
+        with pytest.raises(FacetError, match="die again and again") as caught:
             run(few_photos, tmp_path, "engine.cpus=2")
         assert caught.value.code == "worker_died"
         assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
-def _die(shard: int, chunk: int) -> None:
+def _die(work, task) -> None:
     signal.raise_signal(signal.SIGKILL)
 
 

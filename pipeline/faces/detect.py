@@ -74,8 +74,8 @@ class FaceFinder:
         self._config = config
         self._by_uri = detector is None and config.mode == "files"
         self._detector: Any = detector or _build_detector(config)
-        if config.mode not in ("files", "custom"):  # those may know the landmarks themselves
-            self._predictor  # noqa: B018 - loaded now rather than with the first face
+        if not self._by_uri:
+            self._predictor  # noqa: B018 - loaded now: not a part of the first photo's time
 
     @cached_property
     def _predictor(self) -> LandmarkPredictor:
