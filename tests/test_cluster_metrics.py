@@ -16,6 +16,7 @@ from ray._common.utils import get_default_ray_temp_dir
 from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
 from pipeline.config import load_config
+from pipeline.errors import PlanError
 from pipeline.run import metrics
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
@@ -72,35 +73,49 @@ def expected(counts: Counts, shards: int, slots: int) -> dict[Sample, float]:
     return values
 
 
-@pytest.fixture
-def metrics_port(monkeypatch):
-    """Port of a Ray of this process that exports metrics."""
+@pytest.fixture(scope="module")
+def metrics_port():
+    """Port of a Ray of this process that exports metrics, and has a GPU that is a pretence."""
     import ray
 
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
-    with socket.socket() as free:
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as free:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray.init(
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        _metrics_export_port=port,
-        _system_config={"metrics_report_interval_ms": 500},
-    )
-    yield port
-    ray.shutdown()
+        free.close()
+        ray.init(
+            num_cpus=1,
+            num_gpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            _metrics_export_port=port,
+            _system_config={"metrics_report_interval_ms": 500},
+        )
+        yield port
+        ray.shutdown()
+
+
+def run_on_ray(source: Path, out: Path, weights: Path, *options: str) -> Counts:
+    settings = [f"normals.weights={weights}", "plan.shard_size=16", "output.report=false", "engine.name=ray"]
+    config = load_config(RunConfig, None, [*settings, *options])
+    return run_normals(str(source), str(out), config, say=lambda line: None).counts
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("metrics_port")
+def test_cuda_is_refused_where_only_ray_believes_in_a_gpu(mixed_photos, random_weights, tmp_path):
+    with pytest.raises(PlanError, match="CUDA shows 0 here"):
+        run_on_ray(mixed_photos[0], tmp_path, random_weights, "normals.device=cuda")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_is_scraped(mixed_photos, random_weights, tmp_path, metrics_port):
-    settings = [f"normals.weights={random_weights}", "plan.shard_size=16", "output.report=false"]
-    settings += ["normals.batch_size=1", "engine.name=ray"]
-    config = load_config(RunConfig, None, settings)
-    counts = run_normals(str(mixed_photos[0]), str(tmp_path), config, say=lambda line: None).counts
+    counts = run_on_ray(mixed_photos[0], tmp_path, random_weights, "normals.batch_size=1")
     shards = len(list((tmp_path / "records").iterdir()))
     assert counts.error_codes
     assert counts.statuses["ok"]
