@@ -124,7 +124,8 @@ def open_run(
     plan = read_plan(store)
     if earlier and plan:
         check_same_run(store, plan, earlier, state, ("limit",) if any_limit else ())
-        state.update({name: earlier[name] for name in ("started", "seconds", "notes")})
+        kept = ("started", "seconds", "notes", "retries")
+        state.update({name: earlier[name] for name in kept if name in earlier})
     store.write("writable", b"")  # better now than after an hour
     store.remove("writable")
     return RunFolder(store, config, limit, state, plan, listing, earlier["status"] if earlier else None)

@@ -289,9 +289,9 @@ def stoppable() -> Iterator[None]:
 
 
 def _changed_meanwhile(store: Store) -> dict[str, object]:
-    """What `facet plan --extend` may have changed in run.json since the session began."""
+    """What `facet plan --extend` and `facet retry` may have changed in run.json since the session began."""
     current = read_state(store) or {}
-    return {name: current[name] for name in ("limit", "notes") if name in current}
+    return {name: current[name] for name in ("limit", "notes", "retries") if name in current}
 
 
 def refresh_report(store: Store, config: RunConfig) -> str | None:

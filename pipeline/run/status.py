@@ -137,7 +137,7 @@ def describe_status(found: RunStatus) -> str:
     if found.counts is not None and found.shards_done:
         lines.append(f"{found.counts.faces:,} faces, {found.counts.failures:,} photos failed.")
     pace = []
-    if found.rate:
+    if found.rate and found.status == "running":
         pace.append(f"{found.rate:,.1f} photos a second")
     if found.seconds_left is not None:
         pace.append(f"{duration(found.seconds_left)} left")
