@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import pytest
 from bad_images import encode, portrait
 from run_folder import failed, ok
 
+from jobs import entry
+from jobs.normals import command
 from pipeline.errors import OutputError
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
@@ -121,38 +123,47 @@ def three_photos(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def facet(three_photos, random_weights, tmp_path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs `facet normals` as a process, in shards of one photo; files may be limited to some bytes."""
+@dataclass
+class Ended:
+    code: int
+    stderr: str
 
-    def run(largest_file: int | None = None) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "jobs.normals", str(three_photos), str(tmp_path / "out")]
+
+@pytest.fixture
+def facet(three_photos, random_weights, tmp_path, monkeypatch, capsys) -> Callable[..., Ended]:
+    """Runs `facet normals` in shards of one photo; files may be limited to some bytes."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(largest_file: int | None = None) -> Ended:
+        arguments = ["facet", str(three_photos), str(tmp_path / "out")]
         settings = ["plan.shard_size=1", "engine.name=local", "engine.cpus=1", "output.report=false"]
         for setting in [*settings, f"normals.weights={random_weights}"]:
-            command += ["--set", setting]
-
-        def limit() -> None:
-            if largest_file:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        return subprocess.run(
-            command, preexec_fn=limit, env=environment, capture_output=True, text=True, check=False
-        )
+            arguments += ["--set", setting]
+        monkeypatch.setattr(sys, "argv", arguments)
+        before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, hard))
+        try:
+            with pytest.raises(SystemExit) as ended:
+                entry.run(command)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+        return Ended(int(ended.value.code or 0), capsys.readouterr().err)
 
     return run
 
 
-def assert_failed(done: subprocess.CompletedProcess, *words: str) -> None:
+def assert_failed(ended: Ended, *words: str) -> None:
     """Asserts that a command ended with exit code 2 and one line that says why."""
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("facet: ")]
-    assert len(lines) == 1, done.stderr
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("facet: ")]
+    assert len(lines) == 1, ended.stderr
     assert all(word in lines[0] for word in words), lines
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_run_goes_on_after_every_fault_of_its_output(facet, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -163,7 +174,7 @@ def test_run_goes_on_after_every_fault_of_its_output(facet, tmp_path):
     # Plan, run.json and marker have room; the records of a photo do not.
     assert_failed(facet(largest_file=40_000), "Cannot write", "File too large")
     assert committed_shards(Store(str(out))) == set()
-    assert facet().returncode == 0
+    assert facet().code == 0
     before = {path.name: path.read_bytes() for path in (out / "records").iterdir()}
     assert len(before) == ds.dataset(f"{out}/records").count_rows() == 3
 
@@ -172,6 +183,6 @@ def test_run_goes_on_after_every_fault_of_its_output(facet, tmp_path):
     path.write_bytes(before[path.name][:-100])
     assert_failed(facet(), "Shard 0", "shard-00000.parquet is missing", "facet validate", "--repair")
     assert validate_run(str(out), repair=True, workers=1).repaired == [0, 2]
-    assert facet().returncode == 0
+    assert facet().code == 0
     assert {path.name: path.read_bytes() for path in (out / "records").iterdir()} == before
     assert validate_run(str(out), workers=1).sound

@@ -67,6 +67,7 @@ def run_facts(run: dict[str, Any]) -> RunFacts:
         ("Engine", run["engine"]),
         ("Weights", f"{weights['name']} ({weights['architecture']}), sha256 {weights['sha256']}"),
         *(("Left out", note) for note in run["notes"]),
+        *_duplicates(counts.get("duplicates", 0)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
     ]
     return RunFacts(
@@ -79,6 +80,12 @@ def run_facts(run: dict[str, Any]) -> RunFacts:
         stages=_stages(counts["stage_seconds"], images),
         facts=facts,
     )
+
+
+def _duplicates(number: int) -> list[tuple[str, str]]:
+    if not number:
+        return []
+    return [("Duplicates", f"{number:,} photos with the same bytes as an earlier one of their shard")]
 
 
 def duration(seconds: float) -> str:

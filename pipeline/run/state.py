@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import OutputError
 from pipeline.run.config import RunConfig
@@ -20,7 +20,9 @@ from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
 from pipeline.run.store import SCRATCH, Store
 from pipeline.storage import shown_uri
-from pipeline.weights import WeightsEntry
+
+if TYPE_CHECKING:
+    from pipeline.weights import WeightsEntry  # which imports torch: not for those who only read
 
 KIND = "facet normals"
 NAME = "run.json"
