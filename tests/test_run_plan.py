@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from run_folder import failed
 
 from pipeline.errors import OutputError
 from pipeline.images.sources import ListedFile
 from pipeline.run import plan as plans
-from pipeline.run.config import PlanConfig
+from pipeline.run.config import OutputConfig, PlanConfig
+from pipeline.run.counts import Counts
 from pipeline.run.ledger import chunk_refs
 from pipeline.run.plan import (
     NewPhotos,
@@ -28,7 +31,10 @@ from pipeline.run.plan import (
     read_plan,
     write_plan,
 )
+from pipeline.run.records import to_table
+from pipeline.run.shards import commit_shard, committed_shards, write_part
 from pipeline.run.store import Store
+from pipeline.storage import StorageConfig
 
 
 def photos(count: int, start: int = 0) -> list[ListedFile]:
@@ -216,12 +222,47 @@ class TestExtension:
 
 
 def test_shards_beyond_the_padding_of_names(tmp_path):
+    """Names have five digits, and more from shard 100,000 on."""
     store = Store(str(tmp_path))
-    plan = write_plan(store, photos(3), PlanConfig(shard_size=1))
-    values = json.loads(store.read("plan/plan.json"))
-    far = Plan(**{**values, "extensions": (), "images": 10**7, "shard_size": 100})
-    assert (plan.shards, far.shards) == (3, 100_000)
+    large = Plan(images=10**7, bytes=0, shard_size=100, chunk_size=10, digest="", token="large")
+    store.write("plan/plan.json", json.dumps(asdict(large)).encode())
+    for name in file_names(large):
+        store.write(name, b"")
+    plan = extend_plan(store, large, photos(3), PlanConfig(shard_size=2))
+    assert (large.shards, plan.shards) == (100_000, 100_002)
+    assert chunks_of(store, plan, range(100_000, 100_002)) == [photos(2), photos(1, 2)]
     with pytest.raises(IndexError):
-        far.shard_images(100_000)
-    extended = extend_plan(store, plan, [], PlanConfig())
-    assert extended is plan
+        plan.shard_images(100_002)
+    write_part(store, "s", 100_001, 0, to_table([failed(1, "/1", "truncated", "Cut.")]))
+    commit_shard(store, "s", 100_001, 1, Counts(images=1), OutputConfig())
+    assert committed_shards(store) == {100_001}
+    assert ds.dataset(f"{tmp_path}/records").count_rows() == 1
+
+
+@pytest.mark.s3
+def test_first_of_two_planners_wins_on_s3(monkeypatch):
+    """Also when neither has seen the other's plan."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        storage = StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=1)
+        client = boto3.client("s3", endpoint_url=storage.endpoint_url, region_name="us-east-1")
+        client.create_bucket(Bucket="facet")
+        client.close()
+        store = Store("s3://facet/run", storage)
+        plan = write_plan(store, photos(40), PlanConfig())
+        monkeypatch.setattr(store.filesystem, "exists", lambda path: False)
+        assert not store.write_new("plan/plan.json", b"{}")
+        assert read_plan(store) == plan
+        monkeypatch.undo()
+        extended = extend_plan(store, plan, NewPhotos(store, plan, photos(50)), PlanConfig())
+        assert list(all_photos(store, extended)) == photos(50)
+        assert leftovers(store, extended) == []
+    finally:
+        server.stop()
