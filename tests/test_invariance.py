@@ -163,10 +163,10 @@ def test_shown_images_are_the_chosen_ones(random_weights, tmp_path):
     assert "mirror" not in summary
     assert "light" not in summary
     picture = decode_png((out / "shown.png").read_bytes())
-    assert picture.shape == (2 * 144, 4 * 144, 3)
+    assert picture.shape == (2 * 128, 4 * 128, 3)
     for place, index in enumerate((3, 1)):
-        photo = decode_row(rows[index], 144).image
-        tile = picture[place * 144 : (place + 1) * 144, :144]
+        photo = decode_row(rows[index], 128).image
+        tile = picture[place * 128 : (place + 1) * 128, :128]
         # Below the caption.
         assert np.abs(tile[60:].astype(int) - photo[60:]).mean() < 5
     with pytest.raises(DataError, match="no image 'sphere-9'"):

@@ -138,7 +138,7 @@ def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
     )
 
 
-def draw_shown(scores: Sequence[ImageScore], side: int = 144) -> np.ndarray:
+def draw_shown(scores: Sequence[ImageScore], side: int = 128) -> np.ndarray:
     """Draws images one below the other, small enough for a document: (N side, 4 side, 3) uint8."""
     rows = [_draw(score, f"{(score.hull or score.face)['mean']:.1f}") for score in scores]
     picture = sheet(rows, columns=1)
