@@ -12,11 +12,12 @@ import pytest
 import tenacity
 from faulty_proxy import FaultyProxy
 
-from pipeline.errors import InputError, ReadError
+from pipeline.errors import InputError, OutputError, ReadError
 from pipeline.images import read
 from pipeline.images.read import PhotoReader, ReadConfig, read_bytes
 from pipeline.images.sources import list_input
 from pipeline.images.walk import HIDDEN, UNREADABLE
+from pipeline.run.store import Store
 from pipeline.storage import StorageConfig, retry_rule
 
 CONFIG = ReadConfig(max_bytes=1000)
@@ -238,6 +239,25 @@ class TestOtherFileSystems:
             "/local/b.jpg",
             "s3://bucket/c.jpg",
         ]
+
+    def test_an_output(self, memory):
+        store = Store("memory://out")
+        for name in ("r[1]/a*.bin", "r[1]/b", "r1/a.bin"):
+            store.write(name, name.encode())
+        assert store.names() == ["r1", "r[1]"]
+        assert store.read("r1/a.bin") == b"r1/a.bin"
+        with store.open("r[1]/a*.bin") as file:
+            file.seek(2)
+            assert file.read(3) == b"1]/"
+        store.remove("r[1]")
+        assert memory.find("/out") == ["/out/r1/a.bin"]
+        store.remove("r[1]")
+
+    @pytest.mark.parametrize("url", ["ftp://me:pass-word@host/out", "https://host/out?sig=pass-word"])
+    def test_an_output_with_a_password_in_its_url(self, url):
+        with pytest.raises(OutputError, match="must hold no user") as caught:
+            Store(url)
+        assert "pass-word" not in caught.value.message
 
     def test_missing(self, memory):
         with pytest.raises(InputError, match="no such file"):
