@@ -227,4 +227,4 @@ def test_parts_of_a_shard_that_is_committed_are_dropped(tmp_path):
         markers.append(commit_shard(store, session, 7, 1, Counts(images=1), OutputConfig()))
     assert markers[0] == markers[1]
     assert ds.dataset(f"{tmp_path}/records").to_table()["error_code"].to_pylist() == ["timeout"]
-    assert store.names("_work") == store.names("_work/second") == []
+    assert store.names("_work/first") == store.names("_work/second") == []
