@@ -57,6 +57,7 @@ def answer(path: Path, crops: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(None, {"image": image}), strict=True))
 
 
+@pytest.mark.slow
 def test_onnxruntime_gives_the_normals_of_the_estimator(exported, crops):
     assert len(crops) >= 5
     expected = NormalsEstimator("compact", "cpu", precision="fp32")(crops)
@@ -69,6 +70,7 @@ def test_onnxruntime_gives_the_normals_of_the_estimator(exported, crops):
     np.testing.assert_allclose(found["confidence"], expected.confidence, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_batch_is_free(exported, crops):
     whole = answer(exported, crops[:3])["normals"]
     single = answer(exported, crops[:1])["normals"]
@@ -76,6 +78,7 @@ def test_the_batch_is_free(exported, crops):
     np.testing.assert_allclose(single, whole[:1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_and_nothing_of_the_machine(exported):
     model = onnx.load(exported)
     props = {prop.key: prop.value for prop in model.metadata_props}
