@@ -128,7 +128,7 @@ class Read:
 
     def __init__(self, work: Work, stages: Stages):
         self._work = work
-        self._stage = stages.read(work)
+        self._stage = _make(stages.read, work)
 
     def __call__(self, row: Row) -> Iterator[Row]:
         """Yields the chunks of a shard as they are read."""
@@ -140,7 +140,7 @@ class Crop:
     """Actor that decodes, detects and crops."""
 
     def __init__(self, work: Work, stages: Stages):
-        self._stage = stages.crop(work.config)
+        self._stage = _make(stages.crop, work.config)
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -151,7 +151,7 @@ class Normals:
     """Actor that runs the network."""
 
     def __init__(self, work: Work, stages: Stages, weights: ray.ObjectRef):
-        self._stage = stages.normals(work.config, ray.get(weights))
+        self._stage = _make(stages.normals, work.config, ray.get(weights))
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -162,7 +162,7 @@ class Write:
     """Actor that encodes and writes."""
 
     def __init__(self, work: Work, stages: Stages):
-        self._stage = stages.write(work)
+        self._stage = _make(stages.write, work)
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -181,6 +181,19 @@ class Committer:
         chunks = work.plan.shard_chunks(shard)
         merge = bool(work.codes)
         commit_shard(work.store, work.session, shard, chunks, counts, work.config.output, merge=merge)
+
+
+def _make(stage: Callable[..., Callable[..., Any]], *arguments: Any) -> Callable[..., Any]:
+    # Of a constructor that fails Ray keeps the text alone. Raised by the first chunk, the error arrives.
+    try:
+        return stage(*arguments)
+    except Exception as error:
+        reason = error
+
+    def fail(*_: Any) -> Any:
+        raise reason
+
+    return fail
 
 
 def _to_row(message: Message) -> Row:
