@@ -147,14 +147,16 @@ class TestRecovered:
         assert state["config"]["output"]["report"] is False, "the run's configuration stays"
         (entry,) = state["retries"]
         assert (entry["codes"], entry["tried"], entry["failed"]) == (["not_found"], {"not_found": 3}, {})
-        assert "not_found" not in Path(done.report).read_text("utf-8")
+        page = Path(done.report).read_text("utf-8")
+        assert "not_found" not in page
+        assert "1 photo with the same bytes" in page
 
     def test_processes(self, lacking, whole, monkeypatch):
         monkeypatch.setattr(local, "IN_PROCESS_IMAGES", 0)
         done = retry(lacking, "all", "engine.cpus=2")
         assert_same(lacking, whole)
         assert describe(done) == (
-            "4 photos were tried again (not_found: 3, empty_file: 1), and 3 shards written anew:\n"
+            "Tried again: 4 photos (not_found: 3, empty_file: 1); 3 shards written anew.\n"
             "  3 have faces now, 0 have none, 1 failed again (empty_file: 1)."
         )
 
@@ -171,7 +173,7 @@ class TestRecovered:
         done = CliRunner().invoke(command, [str(lacking), "--codes", "empty_file, no_face"])
         assert done.exit_code == 0, done.output
         assert done.stdout == (
-            "2 photos were tried again (empty_file: 1, no_face: 1), and 1 shards written anew:\n"
+            "Tried again: 2 photos (empty_file: 1, no_face: 1); 1 shard written anew.\n"
             "  0 have faces now, 1 have none, 1 failed again (empty_file: 1).\n"
         )
         assert content_of(lacking / "records") == before
@@ -267,7 +269,8 @@ class TestInterrupted:
         assert (found.sound, found.open) == (True, [2])
         start(lacking)
         assert_same(lacking, whole)
-        assert json.loads((lacking / "run.json").read_text())["status"] == "complete"
+        state = json.loads((lacking / "run.json").read_text())
+        assert (state["status"], state["retries"]) == ("complete", [entry])
 
     def test_killed_retry_is_done_by_the_next(self, lacking, whole):
         process = subprocess.Popen(

@@ -135,7 +135,7 @@ class TestSound:
             "records/shard-00001.parquet",
             "png/shard-00001.tar",
         ]
-        assert "1 shards are open" in describe(found, "out")
+        assert "Still to be done by `facet normals`: 1 shard." in describe(found, "out")
 
 
 class TestFiles:
@@ -384,7 +384,7 @@ class TestCommandLine:
     def test_sound(self, run):
         done = self.invoke(run())
         assert done.exit_code == 0
-        assert done.stdout == ("3 of 3 shards are committed, with 12 records and 9 faces: all sound.\n")
+        assert done.stdout == ("3 of 3 shards committed, with 12 records and 9 faces: all sound.\n")
 
     def test_not_sound_and_repaired(self, run):
         out = run()
@@ -393,14 +393,14 @@ class TestCommandLine:
             ([], f"`facet validate {out} --repair` clears their markers."),
             (
                 ["--repair"],
-                "The markers of 1 shards were cleared.\n1 shards are open: `facet normals` does them.",
+                "Cleared: 1 marker.\nStill to be done by `facet normals`: 1 shard.",
             ),
         ):
             done = self.invoke(out, *options)
             assert done.exit_code == 1
             assert done.stdout == (
                 "shard 00001: records/shard-00001.parquet is missing\n"
-                f"3 of 3 shards are committed, with 8 records and 6 faces: 1 not sound.\n{line}\n"
+                f"3 of 3 shards committed, with 8 records and 6 faces: 1 not sound.\n{line}\n"
             )
 
     def test_json(self, run):

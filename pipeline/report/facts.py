@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from pipeline.normals.encoding import Convention
+from pipeline.run.counts import numbered
 from pipeline.storage import shown_uri
 
 STAGE_NAMES = {
@@ -85,7 +86,7 @@ def run_facts(run: dict[str, Any]) -> RunFacts:
 def _duplicates(number: int) -> list[tuple[str, str]]:
     if not number:
         return []
-    return [("Duplicates", f"{number:,} photos with the same bytes as an earlier one of their shard")]
+    return [("Duplicates", f"{numbered(number, 'photo')} with the same bytes as an earlier one of the shard")]
 
 
 def duration(seconds: float) -> str:

@@ -124,3 +124,8 @@ def count_table(table: pa.Table) -> Counts:
     for row, faces in zip(rows, pc.list_value_length(table["faces"]).to_pylist(), strict=True):
         row["faces"] = range(faces)
     return count(rows)
+
+
+def numbered(number: int, noun: str) -> str:
+    """Returns a number with its noun, such as "1 shard" or "1,000 shards"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -26,7 +26,7 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, OutputError
 from pipeline.run import logs, records
 from pipeline.run.config import RunConfig
-from pipeline.run.counts import Counts
+from pipeline.run.counts import Counts, numbered
 from pipeline.run.folder import Say, check_space, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
 from pipeline.run.plan import Plan, read_plan
@@ -123,7 +123,7 @@ def retry_run(
         return replace(compare(Counts(), Counts(), chosen), counts=add_up(committed))
     try:
         with stoppable():
-            say(f"Trying {to_try.total():,} photos again, in {len(before):,} of {plan.shards:,} shards.")
+            say(f"Trying {numbered(to_try.total(), 'photo')} again, in {numbered(len(before), 'shard')}.")
             check_space(store, to_try.total(), say)
             engine = choose_engine(settings.engine, to_try.total())
             work_off(work, [marker.shard for marker in before], _others(plan, committed, to_try), engine)
@@ -170,13 +170,13 @@ def describe(done: Retried) -> str:
     if not done.tried:
         return "There is no photo to try again."
     lines = [
-        f"{done.tried.total():,} photos were tried again ({_listed(done.tried)}), and {done.shards:,} shards "
-        "written anew:",
+        f"Tried again: {numbered(done.tried.total(), 'photo')} ({_listed(done.tried)}); "
+        f"{numbered(done.shards, 'shard')} written anew.",
         f"  {done.with_faces:,} have faces now, {done.no_face:,} have none, {done.failed.total():,} failed "
         "again" + (f" ({_listed(done.failed)})." if done.failed else "."),
     ]
     if done.open:
-        lines.append(f"{done.open:,} shards of the run are open: `facet normals` does them.")
+        lines.append(f"Still to be done by `facet normals`: {numbered(done.open, 'shard')}.")
     if done.report:
         lines.append(f"Look at it:  {done.report}")
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from pipeline.errors import FacetError, OutputError
 from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import OutputConfig
-from pipeline.run.counts import Counts
+from pipeline.run.counts import Counts, numbered
 from pipeline.run.plan import Plan, leftovers, read_plan
 from pipeline.run.progress import Progress
 from pipeline.run.shards import committed_shards, marker_name, png_folder, records_name, tar_name
@@ -140,16 +140,16 @@ def describe(found: Validation, output: str) -> str:
             lines.append(f"shard {check.shard:05d}: and {check.more:,} more of this kind")
     lines += [f"left over, harmless: {name}" for name in found.leftovers]
     lines.append(
-        f"{found.committed:,} of {found.shards:,} shards are committed, with {found.counts.images:,} records "
-        f"and {found.counts.faces:,} faces: "
+        f"{found.committed:,} of {numbered(found.shards, 'shard')} committed, with "
+        f"{numbered(found.counts.images, 'record')} and {numbered(found.counts.faces, 'face')}: "
         + ("all sound." if found.sound else f"{len(found.problems):,} not sound.")
     )
     if found.repaired:
-        lines.append(f"The markers of {len(found.repaired):,} shards were cleared.")
+        lines.append(f"Cleared: {numbered(len(found.repaired), 'marker')}.")
     elif found.problems:
         lines.append(f"`facet validate {output} --repair` clears their markers.")
     if left := len(found.open) + sum(shard < found.shards for shard in found.repaired):
-        lines.append(f"{left:,} shards are open: `facet normals` does them.")
+        lines.append(f"Still to be done by `facet normals`: {numbered(left, 'shard')}.")
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
