@@ -265,7 +265,10 @@ class TestRun:
         with pytest.raises(OutputError, match=r"output\.bits: 8 -> 16"):
             run(photos, out, swift, "output.bits=16", limit=6)
         assert content(client, out, "records/") == before
-        run(photos, out, swift, "output.bits=16", limit=1, on_existing="overwrite")
+        last = run(
+            photos, out, swift, "output.bits=16", "output.report=true", limit=1, on_existing="overwrite"
+        )
+        assert last.report == f"{out}/report/index.html"
         assert len(rows_of(client, out)) == 1
         assert len(content(client, out, "_done/")) == 1
         assert content(client, f"s3://{bucket}/run 1") == {"records/mine.txt": b"1"}
@@ -494,7 +497,7 @@ class TestWriting:
     def test_what_fails_half_way_leaves_nothing(self, proxy, bucket, client, impatient, small_parts, part):
         proxy.faults.append(Fault("denied", key=part))
         store = Store(f"s3://{bucket}/out", storage(proxy))
-        with pytest.raises(OutputError, match=r"Cannot write .*/out/large\.bin: Access Denied"):
+        with pytest.raises(OutputError, match=rf"Cannot write s3://{bucket}/out/large\.bin: Access Denied"):
             store.write("large.bin", bytes(11 << 20))
         assert store.names() == []
         with pytest.raises(FileNotFoundError):

@@ -74,4 +74,4 @@ def write_report(
         alerts.append(f"Faces whose images could not be read back from the records: {lost}.")
     faceless = [photos[place] for place in tally.faceless if place in photos]
     store.write(PAGE, render_page(run, tally, cards, faceless, alerts).encode("utf-8"))
-    return store.path(PAGE)
+    return store.place(PAGE)

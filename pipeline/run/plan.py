@@ -211,7 +211,7 @@ def read_plan(store: Store) -> Plan | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError) as error:
-        raise OutputError(f"{store.path(NAME)} is damaged ({error}): start anew elsewhere.") from error
+        raise OutputError(f"{store.place(NAME)} is damaged ({error}): start anew elsewhere.") from error
 
 
 def cut(images: int, config: PlanConfig) -> tuple[int, int]:

@@ -211,7 +211,7 @@ def _configure(
     except (ConfigError, LookupError, TypeError) as error:
         reason = error.message if isinstance(error, ConfigError) else repr(error)
         raise OutputError(
-            f"The configuration in {store.path('run.json')} cannot be used: {reason}"
+            f"The configuration in {store.place('run.json')} cannot be used: {reason}"
         ) from error
     weights = load_weights(settings.normals.weights).entry
     asked = new_state(state["input"], store.url, state["limit"], settings, weights)

@@ -231,7 +231,7 @@ def read_marker(store: Store, shard: int) -> Marker:
         return _load(store.read(marker_name(shard)))
     except (FileNotFoundError, *DAMAGE) as error:
         raise OutputError(
-            f"The marker {store.path(marker_name(shard))} is damaged ({error}): delete it, and its shard is "
+            f"The marker {store.place(marker_name(shard))} is damaged ({error}): delete it, and its shard is "
             "done again."
         ) from error
 
@@ -310,7 +310,7 @@ def open_hashed(store: Store, name: str) -> Iterator[tuple[BinaryIO, int, str]]:
                     file.write(block)
         except Exception as error:
             # Storage clients raise nearly everything.
-            raise OutputError(f"Cannot read {store.path(name)}: {explain(error)[1]}") from error
+            raise OutputError(f"Cannot read {store.place(name)}: {explain(error)[1]}") from error
         size = file.tell()
         file.seek(0)
         yield file, size, digest.hexdigest()
@@ -341,7 +341,7 @@ def _read_part(store: Store, session: str, shard: int, chunk: int) -> pa.Table:
         with store.open(name) as part:
             return pq.read_table(part, schema=records.SCHEMA)
     except FileNotFoundError as error:
-        raise OutputError(f"Chunk {chunk} of shard {shard} is gone: {store.path(name)}.") from error
+        raise OutputError(f"Chunk {chunk} of shard {shard} is gone: {store.place(name)}.") from error
 
 
 def _drop_parts(store: Store, session: str, shard: int) -> None:

@@ -49,8 +49,8 @@ class Store:
         self._storage = storage or StorageConfig()
         if local_path(url) is None and shown_uri(self.url) != self.url:
             raise OutputError(
-                f"The output's URL {shown_uri(self.url)} must hold no user, password or query: credentials come "
-                "from the environment or a profile."
+                f"The output's URL {shown_uri(self.url)} must hold no user, password or query: credentials "
+                "come from the environment or a profile."
             )
 
     def __eq__(self, other: object) -> bool:
@@ -85,6 +85,10 @@ class Store:
         """Returns the path of a file of the folder, as `filesystem` takes it."""
         root = self._place[1]
         return f"{root}/{name}" if name else root
+
+    def place(self, name: str = "") -> str:
+        """Returns the path or the URL of a file of the folder, as the user would give it."""
+        return f"{self.url}/{name}" if name else self.url
 
     def names(self, folder: str = "") -> list[str]:
         """Lists a folder, without its subfolders' content; empty when there is none.
@@ -225,7 +229,9 @@ class Store:
                     filesystem.rm(path, recursive=True)
             elif hasattr(filesystem, "remove_tree"):
                 if left := filesystem.remove_tree(path):
-                    raise OutputError(f"Cannot remove {path}: {left:,} objects of it are still there.")
+                    raise OutputError(
+                        f"Cannot remove {self.place(name)}: {left:,} objects of it are still there."
+                    )
             else:
                 # Not all at once: fsspec takes names with * or [ for patterns.
                 filesystem.invalidate_cache()
@@ -258,7 +264,7 @@ class Store:
                 reason = explain(error)[1]
             else:
                 raise
-            raise OutputError(f"Cannot {verb} {self.path(name)}: {reason}") from error
+            raise OutputError(f"Cannot {verb} {self.place(name)}: {reason}") from error
 
 
 def _open_new(path: Path) -> BinaryIO:

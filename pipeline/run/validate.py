@@ -105,7 +105,7 @@ def validate_run(
     try:
         config = OutputConfig.model_validate(state["config"]["output"])
     except (ValidationError, LookupError, TypeError) as error:
-        raise OutputError(f"The configuration in {store.path('run.json')} is damaged.") from error
+        raise OutputError(f"The configuration in {store.place('run.json')} is damaged.") from error
     done = committed_shards(store)
     shards = sorted(shard for shard in done if shard < plan.shards)
     missing = [shard for shard in range(plan.shards) if shard not in done]
