@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -24,6 +23,7 @@ import cv2
 import torch
 
 from pipeline.errors import FacetError
+from pipeline.processes import end_with_parent
 from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger, chunk_refs
@@ -185,7 +185,7 @@ def _start_worker(work: Work, json_logs: bool) -> None:
     global _pipeline  # noqa: PLW0603 - the process's own copy, made once
     logs.set_up(json_logs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # One process per core: further threads would only wait for each other.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -193,14 +193,6 @@ def _start_worker(work: Work, json_logs: bool) -> None:
         _pipeline = Pipeline(work)
     except Exception as error:  # to be told by the first task; from here it would look like a dead worker
         _pipeline = error
-
-
-def _end_with_parent() -> None:
-    # A parent that is killed cannot stop its workers, and their queue would stay open for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _do(work: Work, task: _Task) -> Written | None:

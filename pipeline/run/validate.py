@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +20,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from pipeline.errors import FacetError, OutputError
+from pipeline.processes import end_with_parent
 from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, numbered
@@ -191,17 +191,10 @@ _setup: tuple[Store, Plan, OutputConfig] | None = None
 def _start_worker(store: Store, plan: Plan, config: OutputConfig) -> None:
     global _setup  # noqa: PLW0603 - the process's own copy, made once
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
     _setup = store, plan, config
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _check(shard: int) -> ShardCheck:

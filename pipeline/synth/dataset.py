@@ -22,6 +22,7 @@ from pydantic import Field
 
 from pipeline.config import Section, dump_config, load_config
 from pipeline.errors import OutputError, PlanError
+from pipeline.processes import end_with_parent
 from pipeline.run.store import SCRATCH, Store
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
@@ -209,6 +210,7 @@ _worker: list[ShardRenderer] = []
 
 
 def _start_worker(renderer: ShardRenderer) -> None:
+    end_with_parent()
     _worker[:] = [renderer]
 
 
