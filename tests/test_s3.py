@@ -253,6 +253,7 @@ class TestRun:
         head = client.head_object(Bucket=bucket, Key=f"{prefix}/report/index.html")
         assert head["ContentType"] == "text/html"
 
+    @pytest.mark.slow
     def test_what_exists_is_resumed_refused_or_overwritten(self, run, swift, photos, bucket, client):
         out = f"s3://{bucket}/run [1]"  # a pattern to fsspec
         put_all(client, bucket, {"mine.txt": b"1"}, "run 1/records/")
