@@ -48,8 +48,9 @@ class NormalsEstimator:
     """Estimates the surface normals of face crops with one set of weights on one device.
 
     Every image passes through the same arithmetic whatever its neighbours. On a CPU the results do not
-    depend on the size of the batch: bit for bit in bf16, to 1e-6 in fp32. On CUDA, where kernels are
-    chosen by the size of the batch, short batches are filled up to the full one.
+    depend on the size of the batch: bit for bit in bf16, to 1e-6 in fp32; a crop alone is given an empty
+    neighbour. On CUDA, where kernels are chosen by the size of the batch, short batches are filled up to the
+    full one.
 
     Args:
         weights: Name or path of weights, or weights that are loaded already.
@@ -123,8 +124,10 @@ class NormalsEstimator:
 
     def _estimate(self, crops: np.ndarray) -> Estimated:
         count = len(crops)
-        if self.device.type == "cuda" and count < self.batch_size:
-            crops = np.concatenate([crops, np.zeros((self.batch_size - count, *crops.shape[1:]), np.uint8)])
+        # On a CPU a crop alone takes other kernels, whose rounding depends on the number of threads.
+        least = self.batch_size if self.device.type == "cuda" else 2
+        if count < least:
+            crops = np.concatenate([crops, np.zeros((least - count, *crops.shape[1:]), np.uint8)])
         # (N, H, W, 3) in memory is (N, 3, H, W) channels-last: no copy but the one to the device.
         image = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
