@@ -79,7 +79,9 @@ def run_ray(
             committers = cycle(_start_committers(work, shares))
             committed: list[Future[None]] = []
             for row in build_graph(work, shards, shares, stages).iter_rows():
-                written: Written = pickle.loads(row["message"])  # noqa: S301 - made by our own workers
+                written: Written | FacetError = _from_row(row)
+                if isinstance(written, FacetError):
+                    raise written
                 on_chunk(written.counts)
                 metrics.add(written.counts)
                 if total := ledger.add(written.shard, written.chunk, written.counts):
@@ -133,7 +135,11 @@ class Read:
     def __call__(self, row: Row) -> Iterator[Row]:
         """Yields the chunks of a shard as they are read."""
         for chunk in range(self._work.plan.shard_chunks(row["shard"])):
-            yield _to_row(self._stage(row["shard"], chunk))
+            try:
+                yield _to_row(self._stage(row["shard"], chunk))
+            except FacetError as error:
+                yield _to_row(error)
+                return
 
 
 class Crop:
@@ -144,7 +150,7 @@ class Crop:
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
-        return _to_row(self._stage(_from_row(row)))
+        return _carry_out(self._stage, row)
 
 
 class Normals:
@@ -155,7 +161,7 @@ class Normals:
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
-        return _to_row(self._stage(_from_row(row)))
+        return _carry_out(self._stage, row)
 
 
 class Write:
@@ -166,7 +172,7 @@ class Write:
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
-        return _to_row(self._stage(_from_row(row)))
+        return _carry_out(self._stage, row)
 
 
 class Committer:
@@ -196,7 +202,19 @@ def _make(stage: Callable[..., Callable[..., Any]], *arguments: Any) -> Callable
     return fail
 
 
-def _to_row(message: Message) -> Row:
+def _carry_out(stage: Callable[..., Message], row: Row) -> Row:
+    # What ends the run goes to the driver as a message does: of errors that stages raise, Ray Data keeps
+    # the text alone.
+    message = _from_row(row)
+    if isinstance(message, FacetError):
+        return row
+    try:
+        return _to_row(stage(message))
+    except FacetError as error:
+        return _to_row(error)
+
+
+def _to_row(message: Message | FacetError) -> Row:
     return {"message": pickle.dumps(message, protocol=5)}
 
 
