@@ -8,10 +8,22 @@ from pathlib import Path
 
 import pytest
 
+# Several processes test at the same time, and threads that wait for each other's cores cost more than they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keeps tests that start Ray in one process, and those that start an S3 server: each takes a machine."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            for name in ("ray", "s3"):
+                if item.get_closest_marker(name):
+                    item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +91,9 @@ def mixed_photos(tmp_path_factory) -> tuple[Path, dict]:
 
 @pytest.fixture(scope="session")
 def mixed_run(mixed_photos, random_weights, tmp_path_factory) -> Path:
-    """Run folder of the main job over `mixed_photos`, in this process."""
+    """Run folder of the main job over `mixed_photos`, in this process, on more threads than workers have."""
+    import torch
+
     from pipeline.config import load_config
     from pipeline.run.config import RunConfig
     from pipeline.run.job import run_normals
@@ -91,5 +105,8 @@ def mixed_run(mixed_photos, random_weights, tmp_path_factory) -> Path:
         "engine.name=local",
         "engine.cpus=1",
     ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     run_normals(str(mixed_photos[0]), str(out), load_config(RunConfig, None, options))
+    torch.set_num_threads(threads)
     return out
