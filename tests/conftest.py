@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# Several processes test at the same time, and threads that wait for each other's cores cost more than they do.
+# Several processes run tests at the same time: threads that wait for each other's cores cost more than they
+# bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their processes inherit that.
