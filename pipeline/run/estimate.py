@@ -6,6 +6,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from pipeline.connect import check_cluster
+from pipeline.errors import PlanError
 from pipeline.report.facts import duration
 from pipeline.run.config import EstimateConfig, RunConfig
 from pipeline.run.folder import BYTES_PER_PHOTO
@@ -147,9 +149,10 @@ def _cluster_resources(address: str | None) -> tuple[int | None, int | None]:
     own = not ray.is_initialized()
     try:
         if own:
+            check_cluster(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         resources = ray.cluster_resources()
-    except (ConnectionError, ValueError, RuntimeError):  # no reason not to plan
+    except (PlanError, ConnectionError, ValueError, RuntimeError):  # no reason not to plan
         return None, None
     finally:
         if own:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayError
 
+from pipeline.connect import check_cluster
 from pipeline.errors import FacetError, PlanError
 from pipeline.normals.inference import CPU_BATCH, CUDA_BATCH
 from pipeline.run import logs
@@ -40,9 +40,6 @@ from pipeline.weights import load_weights
 
 QUEUE_BYTES = 32 << 20
 """Object store memory per core for what waits between stages: a few chunks."""
-
-CONNECT_SECONDS = 20.0
-"""Time for a cluster to take a connection."""
 
 Row = dict[str, Any]
 
@@ -252,8 +249,7 @@ def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
     own = not ray.is_initialized()
     if own:
         address = config.address or os.environ.get("RAY_ADDRESS")
-        if address:
-            _check_reachable(address)
+        check_cluster(address)
         options = {"address": address} if address else {"num_cpus": config.cpus, "include_dashboard": False}
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -265,17 +261,6 @@ def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
     finally:
         if own:
             ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    # Ray itself tries for many minutes.
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):
-        return  # "auto", for one
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise PlanError(f"There is no Ray cluster at {address}: {error.strerror or error}.") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import ray
 
+from pipeline.connect import check_cluster
 from pipeline.errors import FacetError, PlanError
 from pipeline.synth.dataset import Shard, ShardRenderer
 
@@ -27,6 +28,7 @@ def cluster() -> Iterator[tuple[float, float]]:
     own = not ray.is_initialized()
     if own:
         address = os.environ.get("RAY_ADDRESS")
+        check_cluster(address)
         try:
             ray.init(
                 address=address, include_dashboard=None if address else False, logging_level=logging.ERROR

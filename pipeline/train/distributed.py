@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import dump_config
+from pipeline.connect import check_cluster
 from pipeline.errors import FacetError, PlanError, TrainingError
 from pipeline.train import checkpoint
 from pipeline.train.config import TrainConfig, WorkerConfig
@@ -99,6 +100,7 @@ def train_distributed(
         TrainingError: Workers failed more often than `workers.max_failures`.
     """
     if not ray.is_initialized():
+        check_cluster(os.environ.get("RAY_ADDRESS"))
         ray.init()
     check_resources(config.workers, ray.cluster_resources())
     filesystem, root = fsspec.core.url_to_fs(out)
