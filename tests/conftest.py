@@ -18,15 +18,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-def pytest_collection_modifyitems(config, items):
-    """Keeps tests that start Ray in one process, and those that start an S3 server: each takes a machine."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            for name in ("ray", "s3"):
-                if item.get_closest_marker(name):
-                    item.add_marker(pytest.mark.xdist_group(name))
-
-
 @pytest.fixture(scope="session")
 def ict_facekit() -> Path:
     """Folder of the ICT-FaceKit model; tests that need it are skipped where there is none."""
