@@ -182,7 +182,7 @@ def assert_same_values(first, second):
         for a, b in zip(first, second, strict=True):
             assert_same_values(a, b)
     else:
-        assert first == (pytest.approx(second, rel=1e-4) if isinstance(first, float) else second)
+        assert first == (pytest.approx(second, rel=1e-4, abs=1e-4) if isinstance(first, float) else second)
 
 
 def assert_same_samples(first, second):
