@@ -128,7 +128,7 @@ class EstimateConfig(Section):
         currency: Of the prices.
     """
 
-    images_per_cpu: float = Field(default=16.0, gt=0)
+    images_per_cpu: float = Field(default=8.0, gt=0)
     images_per_gpu: float | None = Field(default=None, gt=0)
     cpus: int | None = Field(default=None, ge=1)
     gpus: int | None = Field(default=None, ge=0)
