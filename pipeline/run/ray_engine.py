@@ -250,9 +250,6 @@ def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
     if own:
         address = config.address or os.environ.get("RAY_ADDRESS")
         check_cluster(address)
-        if not address:
-            # What Ray's own core says of a cluster of one run is not for its user; errors arrive as such.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         options = {"address": address} if address else {"num_cpus": config.cpus, "include_dashboard": False}
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
