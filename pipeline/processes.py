@@ -1,10 +1,17 @@
-"""Worker processes that depend on the process which started them."""
+"""Worker processes: how many there is room for, and that they end with the process which started them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import threading
+
+
+def available_cpus() -> int:
+    """Returns the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_with_parent() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+
+from ports import free_ports
 
 KINDS = ("account", "container", "object", "proxy")
 START_SECONDS = 120
@@ -117,7 +118,7 @@ class SwiftServer:
     def __init__(self, folder: Path):
         self._folder = folder
         self._processes: list[subprocess.Popen] = []
-        self._ports = dict(zip(KINDS, _free_ports(len(KINDS)), strict=True))
+        self._ports = dict(zip(KINDS, free_ports(len(KINDS)), strict=True))
         self.url = f"http://127.0.0.1:{self._ports['proxy']}"
 
     def __enter__(self) -> SwiftServer:
@@ -189,17 +190,6 @@ class _Child(subprocess.Popen):
     def check(self) -> None:
         if self.wait():
             raise RuntimeError(self._log.read_text(errors="replace"))
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _user() -> str:

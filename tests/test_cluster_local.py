@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 import pyarrow.dataset
 import pytest
+from ports import free_ports
 
 from pipeline.config import load_config
 from pipeline.run.config import RunConfig
@@ -118,17 +118,6 @@ class Cluster:
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(node.pid).children(recursive=True)
         return []
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def wait_for(condition: Callable[[], bool], report: Callable[[], str]) -> None:

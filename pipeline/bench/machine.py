@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from pipeline.processes import available_cpus
+
 PACKAGES = ("torch", "ray", "opencv-python-headless", "dlib-bin", "numpy", "pyarrow")
 
 
@@ -17,7 +19,7 @@ def describe_machine() -> dict[str, Any]:
     """Returns processor, usable cores, memory, GPUs, and the versions that speed depends on."""
     return {
         "cpu": _cpu_model(),
-        "cores": usable_cores(),
+        "cores": available_cpus(),
         "memory_gib": _memory_gib(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "load_before": round(os.getloadavg()[0], 2),
@@ -25,13 +27,6 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
-
-
-def usable_cores() -> int:
-    """Returns the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

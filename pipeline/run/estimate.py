@@ -136,7 +136,7 @@ def describe_estimate(estimate: Estimate) -> list[str]:
 def _machine_resources(cpus: int | None) -> tuple[int, int]:
     import torch
 
-    from pipeline.run.local import available_cpus
+    from pipeline.processes import available_cpus
 
     return cpus or available_cpus(), torch.cuda.device_count()
 

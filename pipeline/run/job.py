@@ -42,7 +42,7 @@ from pipeline.run.progress import Progress
 from pipeline.run.shards import add_up, check_files, committed_shards, read_markers
 from pipeline.run.stages import Work
 from pipeline.run.state import finished, read_state, write_state
-from pipeline.run.store import SCRATCH, Store
+from pipeline.run.store import SCRATCH, Store, drop_scratch
 
 __all__ = ["OnExisting", "Result", "Stopped", "run_normals"]
 
@@ -217,10 +217,7 @@ class Session:
     def drop_scratch(self) -> None:
         """Removes this session's scratch files."""
         with suppress(FacetError):
-            self.run.store.remove(f"{SCRATCH}/{self._id}")
-            if self.run.store.is_local:
-                with suppress(OSError):  # not empty: others have theirs
-                    os.rmdir(self.run.store.path(SCRATCH))
+            drop_scratch(self.run.store, self._id)
 
 
 def choose_engine(config: EngineConfig, images: int) -> Literal["local", "ray"]:

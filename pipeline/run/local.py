@@ -23,7 +23,7 @@ import cv2
 import torch
 
 from pipeline.errors import FacetError
-from pipeline.processes import end_with_parent
+from pipeline.processes import available_cpus, end_with_parent
 from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger, chunk_refs
@@ -57,13 +57,6 @@ def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None])
         _run_in_process(work, shards, on_chunk)
     else:
         _run_in_pool(work, shards, on_chunk, workers)
-
-
-def available_cpus() -> int:
-    """Returns the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Pipeline:

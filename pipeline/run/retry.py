@@ -13,7 +13,6 @@ again, with its own limits.
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections import Counter
@@ -33,7 +32,7 @@ from pipeline.run.plan import Plan, read_plan
 from pipeline.run.shards import Marker, add_up, find_marker, read_markers
 from pipeline.run.stages import Work
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
-from pipeline.run.store import SCRATCH, Store
+from pipeline.run.store import Store, drop_scratch
 from pipeline.weights import load_weights
 
 ALL = "all"
@@ -137,7 +136,7 @@ def retry_run(
         raise
     finally:
         with suppress(FacetError):
-            _drop_scratch(work)
+            drop_scratch(work.store, work.session)
 
 
 def having(counts: Counts, codes: Collection[str]) -> Counter[str]:
@@ -180,13 +179,6 @@ def describe(done: Retried) -> str:
     if done.report:
         lines.append(f"Look at it:  {done.report}")
     return "\n".join(lines)
-
-
-def _drop_scratch(work: Work) -> None:
-    work.store.remove(f"{SCRATCH}/{work.session}")
-    if work.store.is_local:
-        with suppress(OSError):  # not empty: others have theirs
-            os.rmdir(work.store.path(SCRATCH))
 
 
 def _listed(numbers: Counter[str]) -> str:

@@ -267,6 +267,14 @@ class Store:
             raise OutputError(f"Cannot {verb} {self.place(name)}: {reason}") from error
 
 
+def drop_scratch(store: Store, session: str) -> None:
+    """Removes what a session has not finished, and the folder for it once nobody else has anything there."""
+    store.remove(f"{SCRATCH}/{session}")
+    if store.is_local:
+        with suppress(OSError):  # not empty: others have theirs
+            os.rmdir(store.path(SCRATCH))
+
+
 def _open_new(path: Path) -> BinaryIO:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)

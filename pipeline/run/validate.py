@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from pipeline.errors import FacetError, OutputError
-from pipeline.processes import end_with_parent
+from pipeline.processes import available_cpus, end_with_parent
 from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, numbered
@@ -114,7 +114,7 @@ def validate_run(
         ShardCheck(shard, reasons=["the plan has no such shard"]) for shard in done if shard >= plan.shards
     ]
     with Progress(sum(map(plan.shard_images, shards)), Counts()) as progress:
-        for check in _check_all(store, plan, shards, config, workers or _available_cpus()):
+        for check in _check_all(store, plan, shards, config, workers or available_cpus()):
             progress.add(check.counts)
             found.counts += check.counts
             if check.reasons:
@@ -220,9 +220,3 @@ def _repair(store: Store, state: dict[str, Any], found: Validation) -> None:
     for check in found.problems:
         store.remove(marker_name(check.shard))
         found.repaired.append(check.shard)
-
-
-def _available_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

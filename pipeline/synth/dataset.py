@@ -22,7 +22,7 @@ from pydantic import Field
 
 from pipeline.config import Section, dump_config, load_config
 from pipeline.errors import OutputError, PlanError
-from pipeline.processes import end_with_parent
+from pipeline.processes import available_cpus, end_with_parent
 from pipeline.run.store import SCRATCH, Store
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
@@ -105,7 +105,9 @@ class ShardRenderer:
             self._sampler = Sampler(self.config.sample, self.config.seed, self.device, self.model)
         with ExitStack() as stack:
             # A GPU renders faster than one thread encodes.
-            threads = None if self.device == "cpu" else stack.enter_context(ThreadPoolExecutor(cpu_count()))
+            threads = (
+                None if self.device == "cpu" else stack.enter_context(ThreadPoolExecutor(available_cpus()))
+            )
             file = stack.enter_context(self.store.create(shard.name))
             sink = pa.PythonFile(file, mode="w")
             # Images are compressed already; zstd is for lists and numbers.
@@ -175,11 +177,6 @@ def _use_ray(engine: Engine) -> bool:
     return engine == "ray" or (engine == "auto" and bool(os.environ.get("RAY_ADDRESS")))
 
 
-def cpu_count() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def resolve_device(execution: ExecutionConfig, cuda: bool | None = None) -> tuple[str, int]:
     """Device and batch size to render with; `cuda` tells whether there is a GPU, None: here."""
     cuda = torch.cuda.is_available() if cuda is None else cuda
@@ -196,7 +193,7 @@ def _render_locally(
 ) -> Iterator[int]:
     device, batch_size = resolve_device(execution)
     renderer = ShardRenderer(store, config, device, batch_size, model)
-    workers = min(execution.workers or (cpu_count() if device == "cpu" else 1), len(shards))
+    workers = min(execution.workers or (available_cpus() if device == "cpu" else 1), len(shards))
     if workers <= 1:
         yield from map(renderer, shards)
         return
