@@ -34,7 +34,6 @@ from pipeline.run.plan import (
 from pipeline.run.records import to_table
 from pipeline.run.shards import commit_shard, committed_shards, write_part
 from pipeline.run.store import Store
-from pipeline.storage import StorageConfig
 
 
 def photos(count: int, start: int = 0) -> list[ListedFile]:
@@ -240,29 +239,15 @@ def test_shards_beyond_the_padding_of_names(tmp_path):
 
 
 @pytest.mark.s3
-def test_first_of_two_planners_wins_on_s3(monkeypatch):
+def test_first_of_two_planners_wins_on_s3(moto_bucket, monkeypatch):
     """Also when neither has seen the other's plan."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        storage = StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=1)
-        client = boto3.client("s3", endpoint_url=storage.endpoint_url, region_name="us-east-1")
-        client.create_bucket(Bucket="facet")
-        client.close()
-        store = Store("s3://facet/run", storage)
-        plan = write_plan(store, photos(40), PlanConfig())
-        monkeypatch.setattr(store.filesystem, "exists", lambda path: False)
-        assert not store.write_new("plan/plan.json", b"{}")
-        assert read_plan(store) == plan
-        monkeypatch.undo()
-        extended = extend_plan(store, plan, NewPhotos(store, plan, photos(50)), PlanConfig())
-        assert list(all_photos(store, extended)) == photos(50)
-        assert leftovers(store, extended) == []
-    finally:
-        server.stop()
+    storage, _ = moto_bucket
+    store = Store("s3://facet/run", storage)
+    plan = write_plan(store, photos(40), PlanConfig())
+    monkeypatch.setattr(store.filesystem, "exists", lambda path: False)
+    assert not store.write_new("plan/plan.json", b"{}")
+    assert read_plan(store) == plan
+    monkeypatch.undo()
+    extended = extend_plan(store, plan, NewPhotos(store, plan, photos(50)), PlanConfig())
+    assert list(all_photos(store, extended)) == photos(50)
+    assert leftovers(store, extended) == []

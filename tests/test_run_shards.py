@@ -29,7 +29,6 @@ from pipeline.run.shards import (
     write_part,
 )
 from pipeline.run.store import SCRATCH, Store
-from pipeline.storage import StorageConfig
 
 CHUNKS = [
     [ok(1, "/a.jpg", [face(0), face(1)]), failed(2, "/b.jpg", "truncated", "Cut.")],
@@ -406,33 +405,19 @@ class TestStore:
 
 
 @pytest.mark.s3
-def test_shard_on_s3(monkeypatch):
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        storage = StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=1)
-        with pytest.raises(OutputError, match="bucket"):
-            Store("s3://missing/x", storage).write("a", b"1")
-        client = boto3.client("s3", endpoint_url=storage.endpoint_url, region_name="us-east-1")
-        client.create_bucket(Bucket="facet")
-        client.close()
-        store = Store("s3://facet/some/run", storage)
-        assert store.names() == []
-        commit(store, "tar")
-        assert store.names() == ["_done", "png", "records"]
-        assert committed_shards(store) == {7}
-        (marker,) = read_markers(store, {7})
-        for file in marker.files:
-            assert hashlib.sha256(store.read(file.name)).hexdigest() == file.sha256
-        with store.open("records/shard-00007.parquet") as file:
-            assert pq.read_table(file).num_rows == 3
-        store.remove("records")
-        assert store.names("records") == []
-    finally:
-        server.stop()
+def test_shard_on_s3(moto_bucket):
+    storage, _ = moto_bucket
+    with pytest.raises(OutputError, match="bucket"):
+        Store("s3://missing/x", storage).write("a", b"1")
+    store = Store("s3://facet/some/run", storage)
+    assert store.names() == []
+    commit(store, "tar")
+    assert store.names() == ["_done", "png", "records"]
+    assert committed_shards(store) == {7}
+    (marker,) = read_markers(store, {7})
+    for file in marker.files:
+        assert hashlib.sha256(store.read(file.name)).hexdigest() == file.sha256
+    with store.open("records/shard-00007.parquet") as file:
+        assert pq.read_table(file).num_rows == 3
+    store.remove("records")
+    assert store.names("records") == []

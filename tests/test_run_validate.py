@@ -28,7 +28,6 @@ from pipeline.run.plan import Plan, chunk_photos, read_plan, write_plan
 from pipeline.run.shards import commit_shard, committed_shards, write_part
 from pipeline.run.store import Store
 from pipeline.run.validate import describe, validate_run
-from pipeline.storage import StorageConfig
 
 SHARDS, CHUNKS = 3, 2
 
@@ -435,29 +434,15 @@ class TestCommandLine:
 
 
 @pytest.mark.s3
-def test_on_s3(monkeypatch):
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+def test_on_s3(moto_bucket, monkeypatch):
+    storage, client = moto_bucket
     monkeypatch.setattr(validate, "IN_PROCESS_SHARDS", 9)
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        storage = StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=1)
-        client = boto3.client("s3", endpoint_url=storage.endpoint_url, region_name="us-east-1")
-        client.create_bucket(Bucket="facet")
-        store = Store("s3://facet/run", storage)
-        make_run(store, OutputConfig(png="folder"))
-        assert validate_run("s3://facet/run", storage).sound
-        content = store.read("records/shard-00001.parquet")
-        client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])
-        client.delete_object(Bucket="facet", Key="run/png/shard-00002/11-1-crop.png")
-        client.close()
-        found = validate_run("s3://facet/run", storage, repair=True)
-        assert [problem.shard for problem in found.problems] == [1, 2]
-        assert committed_shards(store) == {0}
-    finally:
-        server.stop()
+    store = Store("s3://facet/run", storage)
+    make_run(store, OutputConfig(png="folder"))
+    assert validate_run("s3://facet/run", storage).sound
+    content = store.read("records/shard-00001.parquet")
+    client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])
+    client.delete_object(Bucket="facet", Key="run/png/shard-00002/11-1-crop.png")
+    found = validate_run("s3://facet/run", storage, repair=True)
+    assert [problem.shard for problem in found.problems] == [1, 2]
+    assert committed_shards(store) == {0}
