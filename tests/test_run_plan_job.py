@@ -19,7 +19,7 @@ from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig, RunCon
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
 from pipeline.run.folder import make_plan
 from pipeline.run.plan import NewPhotos, read_plan, write_plan
-from pipeline.run.state import read_state
+from pipeline.run.state import OWN_NAMES, read_state
 from pipeline.run.status import run_status
 from pipeline.run.store import Store
 
@@ -86,6 +86,25 @@ def test_plan_that_is_there_is_not_made_again(facet, source, tmp_path):
     assert planned.images == 6
     done = facet(normals, code=OutputError)
     assert "output.bits: 16 -> 8" in str(done.exception)
+
+
+@pytest.mark.parametrize("removed", range(len(OWN_NAMES)))
+def test_overwriting_that_was_killed_is_done_again(facet, tmp_path, monkeypatch, removed):
+    facet(normals)
+    left = iter(range(removed))
+    remove = Store.remove
+
+    def killed(store, name):
+        if next(left, None) is None:
+            raise RuntimeError("killed")
+        remove(store, name)
+
+    monkeypatch.setattr(Store, "remove", killed)
+    facet(normals, "--on-existing", "overwrite", "--bits", "16", code=RuntimeError)
+    monkeypatch.setattr(Store, "remove", remove)
+    facet(normals, "--on-existing", "overwrite", "--bits", "16")
+    status = run_status(Store(str(tmp_path / "out")))
+    assert (status.status, status.counts.images) == ("complete", 5)
 
 
 def test_new_photos_are_added_to_a_run_that_is_complete(facet, source, tmp_path):

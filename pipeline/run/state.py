@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 KIND = "facet normals"
 NAME = "run.json"
-OWN_NAMES = (NAME, "plan", "records", "png", "report", "_done", SCRATCH)
-"""All that a run makes in its folder, and all that overwriting it removes."""
+OWN_NAMES = ("_done", "plan", "records", "png", "report", SCRATCH, NAME)
+"""All that a run makes in its folder, and all that overwriting it removes, in this order: while run.json is
+there the folder is known to be a run's, and without markers none of its shards counts."""
 
 PACKAGES = ("facet", "torch", "ray", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "pyarrow")
 
