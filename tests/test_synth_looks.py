@@ -464,6 +464,16 @@ def test_tags_are_plain_numbers_and_words():
     assert all(isinstance(value, (bool, int, float, str)) for value in tags.values())
 
 
+def test_no_face_mask_over_an_open_mouth():
+    """And everything else is drawn as if there were none."""
+    masked = [k for k in range(200) if looks.draw(np.random.default_rng(k)).outfit.mask]
+    assert 1 <= len(masked) <= 15
+    closed, opened = (looks.draw(np.random.default_rng(masked[0]), mouth_open=jaw) for jaw in (0.05, 0.5))
+    assert closed.outfit.mask
+    assert not opened.outfit.mask
+    assert opened.tags() == closed.tags()
+
+
 @pytest.mark.gpu
 def test_looks_on_cuda_match_cpu(ict_facekit):
     if not torch.cuda.is_available():

@@ -1,6 +1,7 @@
 """Clothes and head coverings: parts of the head's own surface, told by their place on the neutral head.
 
-80 % wear a collar of one of several heights, 6 % a knitted cap, 4 % a hood or head scarf, 3 % a face mask.
+80 % wear a collar of one of several heights, 6 % a knitted cap, 4 % a hood or head scarf, 3 % of those with
+a closed mouth a face mask.
 """
 
 from __future__ import annotations

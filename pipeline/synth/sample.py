@@ -137,7 +137,8 @@ class Sampler:
         head = draw_head(draw["head"], self.model.expression_names, portrait)
         view = draw_view(draw["view"], portrait)
         window = draw_window(draw["window"], view, view.project(self.landmarks(head)))
-        look = looks.draw(draw["look"], portrait)
+        jaw = self.model.expression_index("jawOpen")
+        look = looks.draw(draw["look"], portrait, mouth_open=head.expression[jaw])
         return Parameters(index, index // PROP_SHARE, portrait, head, view, window, look)
 
     def landmarks(self, head: Head) -> np.ndarray:
