@@ -31,7 +31,7 @@ from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.bench.training import make_sample, measure_augmentation, measure_training
 from pipeline.errors import InputError, PlanError
 from pipeline.normals.network import build_network
-from pipeline.run.shards import committed_shards, read_markers
+from pipeline.run.markers import committed_shards, read_markers
 from pipeline.run.store import Store
 from pipeline.weights import LoadedWeights, WeightsEntry, save_weights
 

@@ -29,7 +29,7 @@ from pipeline.normals.network import build_network
 from pipeline.run import job, local
 from pipeline.run.config import RunConfig
 from pipeline.run.job import Result, run_normals
-from pipeline.run.shards import committed_shards
+from pipeline.run.markers import committed_shards
 from pipeline.run.store import Store
 from pipeline.storage import local_path
 from pipeline.weights import save_weights

@@ -22,7 +22,8 @@ from pipeline.errors import OutputError
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import count
-from pipeline.run.shards import commit_shard, committed_shards, write_part
+from pipeline.run.markers import committed_shards
+from pipeline.run.shards import commit_shard, write_part
 from pipeline.run.store import Store
 from pipeline.run.validate import validate_run
 

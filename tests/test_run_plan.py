@@ -18,6 +18,7 @@ from pipeline.run import plan as plans
 from pipeline.run.config import OutputConfig, PlanConfig
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import chunk_refs
+from pipeline.run.markers import committed_shards
 from pipeline.run.plan import (
     NewPhotos,
     Plan,
@@ -32,7 +33,7 @@ from pipeline.run.plan import (
     write_plan,
 )
 from pipeline.run.records import to_table
-from pipeline.run.shards import commit_shard, committed_shards, write_part
+from pipeline.run.shards import commit_shard, write_part
 from pipeline.run.store import Store
 
 

@@ -19,15 +19,9 @@ from pipeline.run import records, shards
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count
 from pipeline.run.ledger import Ledger
+from pipeline.run.markers import check_files, committed_shards, read_markers
 from pipeline.run.plan import Plan
-from pipeline.run.shards import (
-    check_files,
-    commit_shard,
-    committed_codes,
-    committed_shards,
-    read_markers,
-    write_part,
-)
+from pipeline.run.shards import commit_shard, committed_codes, write_part
 from pipeline.run.store import SCRATCH, Store
 
 CHUNKS = [

@@ -17,8 +17,9 @@ from pipeline.images.sources import ListedFile
 from pipeline.run import records
 from pipeline.run.config import OutputConfig, PlanConfig
 from pipeline.run.counts import Counts
+from pipeline.run.markers import marker_name
 from pipeline.run.plan import extend_plan, write_plan
-from pipeline.run.shards import commit_shard, marker_name, write_part
+from pipeline.run.shards import commit_shard, write_part
 from pipeline.run.state import KIND
 from pipeline.run.status import RunStatus, describe_status, recent_rate, run_status
 from pipeline.run.store import Store

@@ -23,7 +23,8 @@ from pipeline.run.config import OutputConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.folder import make_plan
 from pipeline.run.job import Result, run_normals
-from pipeline.run.shards import commit_shard, committed_shards, write_part
+from pipeline.run.markers import committed_shards
+from pipeline.run.shards import commit_shard, write_part
 from pipeline.run.store import Store
 
 PHOTOS = Path(__file__).parent / "photos"

@@ -24,8 +24,9 @@ from pipeline.normals.encoding import encode_png
 from pipeline.run import check, records, validate
 from pipeline.run.config import OutputConfig, PlanConfig, RunConfig
 from pipeline.run.counts import count
+from pipeline.run.markers import committed_shards
 from pipeline.run.plan import Plan, chunk_photos, read_plan, write_plan
-from pipeline.run.shards import commit_shard, committed_shards, write_part
+from pipeline.run.shards import commit_shard, write_part
 from pipeline.run.store import Store
 from pipeline.run.validate import describe, validate_run
 

@@ -31,7 +31,7 @@ from pipeline.images.read import PhotoReader, ReadConfig, read_bytes
 from pipeline.images.sources import list_input
 from pipeline.run.config import RunConfig
 from pipeline.run.job import run_normals
-from pipeline.run.shards import committed_shards
+from pipeline.run.markers import committed_shards
 from pipeline.run.store import Store
 from pipeline.storage import StorageConfig
 from pipeline.train.loop import Trainer

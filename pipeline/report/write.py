@@ -12,7 +12,7 @@ from pipeline.report.facts import run_facts
 from pipeline.report.page import render_page
 from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
 from pipeline.report.tally import read_rows, tally_records
-from pipeline.run.shards import committed_shards
+from pipeline.run.markers import committed_shards
 from pipeline.run.store import Store
 
 PAGE = "report/index.html"

@@ -23,17 +23,9 @@ from pipeline.normals.encoding import decode_png
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count_table
+from pipeline.run.markers import Marker, file_sizes, find_marker, png_folder, records_name, tar_name
 from pipeline.run.plan import Plan, shard_photos
-from pipeline.run.shards import (
-    Marker,
-    file_sizes,
-    find_marker,
-    open_hashed,
-    png_files,
-    png_folder,
-    records_name,
-    tar_name,
-)
+from pipeline.run.shards import open_hashed, png_files
 from pipeline.run.store import Store
 
 ROWS_AT_ONCE = 16

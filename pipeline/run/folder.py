@@ -12,9 +12,9 @@ from pipeline.faces.detectors import check_detector
 from pipeline.images.sources import Listing, list_input
 from pipeline.run import logs
 from pipeline.run.config import RunConfig
+from pipeline.run.markers import committed_shards
 from pipeline.run.plan import NewPhotos, Plan, extend_plan, read_plan, write_plan
 from pipeline.run.progress import ListingProgress
-from pipeline.run.shards import committed_shards
 from pipeline.run.state import (
     OWN_NAMES,
     differences,

@@ -37,9 +37,9 @@ from pipeline.run.folder import (
     pending_shards,
     plan_run,
 )
+from pipeline.run.markers import add_up, check_files, committed_shards, read_markers
 from pipeline.run.plan import leftovers, read_plan
 from pipeline.run.progress import Progress
-from pipeline.run.shards import add_up, check_files, committed_shards, read_markers
 from pipeline.run.stages import Work
 from pipeline.run.state import finished, read_state, write_state
 from pipeline.run.store import SCRATCH, Store, drop_scratch

@@ -28,8 +28,8 @@ from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts, numbered
 from pipeline.run.folder import Say, check_space, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
+from pipeline.run.markers import Marker, add_up, find_marker, read_markers
 from pipeline.run.plan import Plan, read_plan
-from pipeline.run.shards import Marker, add_up, find_marker, read_markers
 from pipeline.run.stages import Work
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
 from pipeline.run.store import Store, drop_scratch

@@ -1,9 +1,8 @@
-"""Parts, shards and commit markers: how finished work becomes part of a run's output.
+"""Parts and shards: how finished work becomes part of a run's output.
 
 A chunk's records are written as a part under _work/. When all parts of a shard are there they are joined
-to records/shard-00042.parquet (and png/shard-00042...), and at the very last the marker _done/00042.json
-is written. Only the marker makes a shard exist: readers and resuming runs look at markers alone, and a
-shard without one is simply done again, under the same names.
+to records/shard-00042.parquet (and png/shard-00042...), and at the very last its marker is written, which
+alone makes the shard exist; see `markers`.
 
 When single photos of a committed shard are tried again, the parts hold those photos alone and take the
 place of their old records. The marker is removed before anything else changes, so that whoever looks at
@@ -15,16 +14,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
-import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,44 +28,22 @@ from pipeline.errors import OutputError
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count_table
+from pipeline.run.markers import (
+    Marker,
+    WrittenFile,
+    find_marker,
+    marker_name,
+    png_folder,
+    records_name,
+    tar_name,
+    unsound,
+    write_marker,
+)
 from pipeline.run.store import SCRATCH, HashedFile, Store
 from pipeline.storage import explain
 
-DONE = "_done"
-
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
-"""What comes of reading a marker that is none."""
-
 FETCH_BYTES = 1 << 20
 """Remote files are fetched in pieces of this size."""
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """A file of a committed shard."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Marker:
-    """Content of a commit marker.
-
-    Attributes:
-        shard: Number of the shard.
-        counts: What its records add up to.
-        files: Its files, but for loose PNGs.
-        session: The session that committed it.
-        committed: When, as an ISO time in UTC; empty in old markers.
-    """
-
-    shard: int
-    counts: Counts
-    files: list[WrittenFile]
-    session: str
-    committed: str = field(default="", compare=False)
 
 
 def write_part(store: Store, session: str, shard: int, chunk: int, table: pa.Table) -> None:
@@ -150,7 +123,7 @@ def commit_shard(  # noqa: PLR0917
         total.bytes_read += earlier.counts.bytes_read
         total.seconds.update(earlier.counts.seconds)
     marker = Marker(shard, total, files, session, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    store.write(marker_name(shard), _dump(marker))
+    write_marker(store, marker)
     _drop_parts(store, session, shard)
     return marker
 
@@ -161,33 +134,6 @@ def png_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
         for face in row["faces"]:
             for kind in ("crop", "normal", "mask"):
                 yield f"{row['id']}-{face['index']}-{kind}.png", face[f"{kind}_png"]
-
-
-def records_name(shard: int) -> str:
-    """Returns the name of a shard's records in the run folder."""
-    return f"records/shard-{shard:05d}.parquet"
-
-
-def tar_name(shard: int) -> str:
-    """Returns the name of a shard's PNG files as a tar."""
-    return f"png/shard-{shard:05d}.tar"
-
-
-def png_folder(shard: int) -> str:
-    """Returns the name of the folder of a shard's loose PNG files."""
-    return f"png/shard-{shard:05d}"
-
-
-def marker_name(shard: int) -> str:
-    """Returns the name of a shard's marker."""
-    return f"{DONE}/{shard:05d}.json"
-
-
-def committed_shards(store: Store) -> set[int]:
-    """Returns the numbers of the shards that are done, by listing the markers once."""
-    # Only names that `marker_name` gives: 1.json is not the marker of shard 1.
-    numbers = (re.fullmatch(r"(\d{5}|[1-9]\d{5,})\.json", name, re.ASCII) for name in store.names(DONE))
-    return {int(found[1]) for found in numbers if found}
 
 
 @functools.lru_cache(maxsize=4)
@@ -209,85 +155,6 @@ def committed_codes(store: Store, session: str, shard: int) -> dict[int, str | N
     except (FileNotFoundError, pa.ArrowException) as error:
         raise unsound(store, shard, error) from error
     return dict(zip(table["id"].to_pylist(), table["error_code"].to_pylist(), strict=True))
-
-
-def read_markers(store: Store, shards: set[int]) -> list[Marker]:
-    """Returns the markers of committed shards, in order.
-
-    Raises:
-        OutputError: A marker is missing or damaged.
-    """
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda shard: read_marker(store, shard), sorted(shards)))
-
-
-def read_marker(store: Store, shard: int) -> Marker:
-    """Returns the marker of a committed shard.
-
-    Raises:
-        OutputError: It is missing or damaged.
-    """
-    try:
-        return _load(store.read(marker_name(shard)))
-    except (FileNotFoundError, *DAMAGE) as error:
-        raise OutputError(
-            f"The marker {store.place(marker_name(shard))} is damaged ({error}): delete it, and its shard is "
-            "done again."
-        ) from error
-
-
-def add_up(markers: Iterable[Marker]) -> Counts:
-    """Returns what some committed shards add up to."""
-    counts = Counts()
-    for marker in markers:
-        counts += marker.counts
-    return counts
-
-
-def find_marker(store: Store, shard: int) -> Marker | None:
-    """Returns the marker of a shard, None where there is none or a damaged one."""
-    try:
-        return _load(store.read(marker_name(shard)))
-    except (FileNotFoundError, *DAMAGE):
-        return None
-
-
-def check_files(store: Store, markers: Sequence[Marker]) -> None:
-    """Checks, by listing their folders once, that the files of committed shards are there and not cut short.
-
-    Raises:
-        OutputError: One is not; the message says what to do.
-    """
-    folders = {file.name.rpartition("/")[0] for marker in markers for file in marker.files}
-    sizes = {
-        f"{folder}/{name}": size for folder in folders for name, size in file_sizes(store, folder).items()
-    }
-    for marker in markers:
-        for file in marker.files:
-            size = sizes.get(file.name)
-            if size != file.size:
-                fault = "is missing" if size is None else f"has {size:,} of {file.size:,} bytes"
-                raise unsound(store, marker.shard, f"{file.name} {fault}")
-
-
-def unsound(store: Store, shard: int, reason: object) -> OutputError:
-    """Returns the error of a committed shard that is not what it must be."""
-    return OutputError(
-        f"Shard {shard} of {store.url} cannot be used ({reason}): clear it with `facet validate --repair`, "
-        "and do it again with `facet normals`."
-    )
-
-
-def file_sizes(store: Store, folder: str) -> dict[str, int]:
-    """Returns name -> bytes of what is in a folder; empty when there is none.
-
-    Raises:
-        OutputError: The folder cannot be listed.
-    """
-    if not store.names(folder):  # also for its errors: what follows lists the same once more
-        return {}
-    entries = store.filesystem.ls(store.path(folder), detail=True)
-    return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in entries}
 
 
 @contextmanager
@@ -365,24 +232,6 @@ def _add_pngs(tar: tarfile.TarFile, table: pa.Table) -> None:
         info = tarfile.TarInfo(name)
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
-
-
-def _load(content: bytes) -> Marker:
-    values = json.loads(content)
-    files = [WrittenFile(**file) for file in values["files"]]
-    counts = Counts.from_json(values["counts"])
-    return Marker(values["shard"], counts, files, values["session"], values.get("committed", ""))
-
-
-def _dump(marker: Marker) -> bytes:
-    values: dict[str, Any] = {
-        "shard": marker.shard,
-        "session": marker.session,
-        "committed": marker.committed,
-        "counts": marker.counts.to_json(),
-        "files": [vars(file) for file in marker.files],
-    }
-    return json.dumps(values, indent=1).encode()
 
 
 def _open_tar(file: HashedFile) -> tarfile.TarFile:

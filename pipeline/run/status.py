@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.run.counts import Counts
+from pipeline.run.markers import Marker, committed_shards, read_markers
 from pipeline.run.plan import read_plan
 from pipeline.run.progress import duration
-from pipeline.run.shards import Marker, committed_shards, read_markers
 from pipeline.run.state import read_state
 from pipeline.run.store import Store
 from pipeline.run.summary import failure_table

@@ -24,9 +24,9 @@ from pipeline.processes import available_cpus, end_with_parent
 from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, numbered
+from pipeline.run.markers import committed_shards, marker_name, png_folder, records_name, tar_name
 from pipeline.run.plan import Plan, leftovers, read_plan
 from pipeline.run.progress import Progress
-from pipeline.run.shards import committed_shards, marker_name, png_folder, records_name, tar_name
 from pipeline.run.state import read_state, write_state
 from pipeline.run.store import Store
 from pipeline.storage import StorageConfig
