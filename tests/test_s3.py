@@ -306,6 +306,17 @@ class TestRun:
         assert content(client, out, "_work/") == {}
 
 
+    @pytest.mark.ray
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # Ray's own
+    def test_ray_writes_the_same_bytes(self, run, swift, photos, undisturbed, bucket, client, monkeypatch):
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
+        out = f"s3://{bucket}/out"
+        result = run(photos, out, swift, "engine.name=ray", "engine.cpus=2")
+        assert (result.counts.images, result.counts.faces) == (len(PHOTOS), len(GOOD))
+        assert content(client, out, "records/") == content(client, undisturbed, "records/")
+        assert not content(client, out, "_work/")
+
+
 class TestListing:
     @pytest.mark.slow
     def test_more_keys_than_a_page_holds(self, swift, client, bucket):
