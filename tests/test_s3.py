@@ -305,7 +305,6 @@ class TestRun:
         assert content(client, out, "records/") == content(client, undisturbed, "records/")
         assert content(client, out, "_work/") == {}
 
-
     @pytest.mark.ray
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # Ray's own
     def test_ray_writes_the_same_bytes(self, run, swift, photos, undisturbed, bucket, client, monkeypatch):
