@@ -50,29 +50,13 @@ def swift(tmp_path_factory):
 
 
 @pytest.fixture
-def moto_bucket(monkeypatch):
+def moto_bucket():
     """S3 in this process with an empty bucket `facet`: storage configuration and client."""
-    import boto3
-    from moto.backends import get_backend
-    from moto.server import ThreadedMotoServer
+    from moto_s3 import moto_s3
 
-    from pipeline.storage import StorageConfig
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        storage = StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=1)
-        client = boto3.client("s3", endpoint_url=storage.endpoint_url, region_name=storage.region)
+    with moto_s3(attempts=1) as (storage, client):
         client.create_bucket(Bucket="facet")
         yield storage, client
-        client.close()
-    finally:
-        server.stop()
-        # All servers of a process share what they hold.
-        get_backend("s3").reset()
 
 
 @pytest.fixture(scope="session")

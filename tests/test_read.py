@@ -11,6 +11,7 @@ import fsspec
 import pytest
 import tenacity
 from faulty_proxy import FaultyProxy
+from moto_s3 import moto_s3
 
 from pipeline.errors import InputError, OutputError, ReadError
 from pipeline.images import read
@@ -281,29 +282,22 @@ class TestOtherFileSystems:
 
 
 @pytest.fixture(scope="module")
-def s3():
-    """A storage configuration of a fresh S3 server, and a client of it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", "key")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    yield StorageConfig(endpoint_url=f"http://{host}:{port}", region="us-east-1", attempts=2)
-    patch.undo()
-    server.stop()
+def server():
+    """S3 in this process, with a bucket `photos`."""
+    with moto_s3(attempts=2) as (storage, client):
+        client.create_bucket(Bucket="photos")
+        yield storage, client
 
 
 @pytest.fixture(scope="module")
-def client(s3):
-    import boto3
+def s3(server):
+    """How the server is reached."""
+    return server[0]
 
-    client = boto3.client("s3", endpoint_url=s3.endpoint_url, region_name=s3.region)
-    client.create_bucket(Bucket="photos")
-    yield client
-    client.close()
+
+@pytest.fixture(scope="module")
+def client(server):
+    return server[1]
 
 
 KEYS = ("faces/b.jpg", "faces/a/c d.jpg", "faces/ü::[1].jpg", "faces/100%25#?.jpg")

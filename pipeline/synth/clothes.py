@@ -18,6 +18,11 @@ NONE = 99.0
 """Rim of a cap or width of a hood that is not worn."""
 
 
+MASK_MOUTH = 0.1
+"""Weight of the open jaw up to which a face mask is worn: painted on the skin, it would have a hole where the
+mouth stands open."""
+
+
 @dataclass(frozen=True)
 class Outfit:
     """Clothes of one sample; heights in cm on the neutral head, colours linear.
@@ -43,8 +48,8 @@ class Outfit:
     stripes: float
 
 
-def draw_outfit(rng: np.random.Generator) -> Outfit:
-    """Draws clothes."""
+def draw_outfit(rng: np.random.Generator, mouth_open: float = 0.0) -> Outfit:
+    """Draws clothes; `mouth_open` is the model's weight of the open jaw."""
     dressed = rng.random() < 0.8
     head = rng.random()
     return Outfit(
@@ -52,7 +57,7 @@ def draw_outfit(rng: np.random.Generator) -> Outfit:
         collar_slope=float(rng.uniform(0, 0.6)),
         cap=float(rng.uniform(7.5, 11)) if head < 0.06 else NONE,
         hood=float(rng.uniform(6.8, 8.2)) if 0.06 < head < 0.10 else NONE,
-        mask=1.0 if rng.random() < 0.03 else 0.0,
+        mask=1.0 if rng.random() < 0.03 and mouth_open <= MASK_MOUTH else 0.0,
         colour=cloth_colour(rng),
         second=cloth_colour(rng) if rng.random() < 0.5 else skin.to_linear(_MASKS[rng.integers(4)]),
         stripes=float(rng.uniform(0.3, 2.0)) if rng.random() < 0.2 else 0.0,

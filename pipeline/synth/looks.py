@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,6 @@ from pipeline.synth.props import Props
 
 OCCLUDED = 0.3
 """Share of samples with glasses or another thing before the face."""
-
-MASK_MOUTH = 0.1
-"""Weight of the open jaw from which no face mask is worn."""
 
 HAIRY = 0.8
 """Share of samples with strands of hair; the rest are shaved or bald."""
@@ -74,14 +71,11 @@ def draw(rng: np.random.Generator, portrait: bool = False, mouth_open: float = 0
     Args:
         rng: The sample's own generator.
         portrait: An ordinary portrait: soft light, hardly a camera fault.
-        mouth_open: The model's weight of the open jaw. A face mask is painted on the skin, and would have a
-            hole where the mouth stands open.
+        mouth_open: The model's weight of the open jaw.
     """
     seeds = rng.integers(0, 2**63, 8)
     skin_rng, light_rng, back_rng, photo_rng, cloth_rng = (np.random.default_rng(s) for s in seeds[:5])
-    outfit = clothes.draw_outfit(cloth_rng)
-    if mouth_open > MASK_MOUTH:
-        outfit = replace(outfit, mask=0.0)
+    outfit = clothes.draw_outfit(cloth_rng, mouth_open)
     hooded = outfit.hood < clothes.NONE
     return Look(
         complexion=skin.draw_complexion(skin_rng),
