@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import tarfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +25,7 @@ from pipeline.run.ledger import Ledger
 from pipeline.run.markers import check_files, committed_shards, read_markers
 from pipeline.run.plan import Plan
 from pipeline.run.shards import commit_shard, committed_codes, write_part
-from pipeline.run.store import SCRATCH, Store
+from pipeline.run.store import SCRATCH, Store, drop_scratch
 
 CHUNKS = [
     [ok(1, "/a.jpg", [face(0), face(1)]), failed(2, "/b.jpg", "truncated", "Cut.")],
@@ -415,3 +418,25 @@ def test_shard_on_s3(moto_bucket):
         assert pq.read_table(file).num_rows == 3
     store.remove("records")
     assert store.names("records") == []
+
+
+DIES_WRITING = """
+import os, signal, sys
+from pipeline.run.store import Store
+
+with Store(sys.argv[1]).of_session("s").create("records/shard-00000.parquet") as file:
+    file.write(b"half of it")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_was_writing_goes_with_its_session(tmp_path):
+    store = Store(str(tmp_path))
+    killed = subprocess.run([sys.executable, "-c", DIES_WRITING, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(store.names(f"{SCRATCH}/s")) == 1
+    store.of_session("s").write("run.json", b"{}")
+    store.write("plan.json", b"{}")
+    assert len(store.names(f"{SCRATCH}/s")) == 1
+    drop_scratch(store, "s")
+    assert store.names() == ["plan.json", "run.json"]

@@ -173,7 +173,7 @@ class Session:
             )
             try:
                 if pending:
-                    work = Work(store, self._id, plan, run.config)
+                    work = Work(store.of_session(self._id), self._id, plan, run.config)
                     work_off(work, pending, before, run.state["engine"])
             except FacetError:
                 if pending_shards(store, plan):

@@ -96,7 +96,8 @@ def retry_run(
     chosen = _choose(codes, committed)
     before = [marker for marker in committed if having(marker.counts, chosen)]
     to_try = having(add_up(before), chosen)
-    work = Work(store, uuid.uuid4().hex[:8], plan, settings, chosen)
+    session = uuid.uuid4().hex[:8]
+    work = Work(store.of_session(session), session, plan, settings, chosen)
 
     def end() -> Retried:
         after = [marker for marker in (find_marker(store, old.shard) for old in before) if marker]

@@ -41,12 +41,15 @@ class Store:
     Args:
         url: A local path or a URL such as s3://bucket/prefix.
         storage: How remote storage is reached.
+        session: Whose unfinished local files these are: they lie in its scratch folder, which goes when it
+            ends, whoever was killed meanwhile. Empty: right in the scratch folder.
     """
 
-    def __init__(self, url: str, storage: StorageConfig | None = None):
+    def __init__(self, url: str, storage: StorageConfig | None = None, session: str = ""):
         # Absolute at once: workers may have another working directory.
         self.url = local_path(url) or url.rstrip("/")
         self._storage = storage or StorageConfig()
+        self._session = session
         if local_path(url) is None and shown_uri(self.url) != self.url:
             raise OutputError(
                 f"The output's URL {shown_uri(self.url)} must hold no user, password or query: credentials "
@@ -54,13 +57,17 @@ class Store:
             )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Store) and (self.url, self._storage) == (other.url, other._storage)
+        return isinstance(other, Store) and self.__reduce__() == other.__reduce__()
 
     def __hash__(self) -> int:
         return hash(self.url)
 
     def __reduce__(self):
-        return Store, (self.url, self._storage)
+        return Store, (self.url, self._storage, self._session)
+
+    def of_session(self, session: str) -> Store:
+        """Returns the same folder, for the writers of a session."""
+        return Store(self.url, self._storage, session)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -197,7 +204,7 @@ class Store:
             OutputError: It cannot be written.
         """
         with self._explained(name, "write"):
-            folder = Path(self.path(SCRATCH)) if self.is_local else Path(tempfile.gettempdir())
+            folder = Path(self.path(SCRATCH), self._session) if self.is_local else Path(tempfile.gettempdir())
             temporary = folder / f"facet-{uuid.uuid4().hex}"
             try:
                 # The disk that is full is not the bucket.
@@ -215,6 +222,8 @@ class Store:
                 if self.is_local:
                     with suppress(OSError):  # not empty: others are writing
                         folder.rmdir()
+                        if self._session:
+                            folder.parent.rmdir()
 
     def remove(self, name: str) -> None:
         """Removes a file, or a folder with all it holds; nothing happens when there is none.
