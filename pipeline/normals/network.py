@@ -168,7 +168,7 @@ class _MaxMerge(torch.autograd.Function):
         return torch.cat([gradient[:, : ctx.keep], last - to_lateral], dim=1), to_lateral
 
 
-def fp32_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def fp32_conv(conv: nn.Module, x: Tensor) -> Tensor:
     """Runs a last convolution in fp32 whatever came before: steps of bf16 are visible in relit faces."""
     with torch.autocast(x.device.type, enabled=False):
         return conv(x.float())
