@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from ports import free_ports
 from prometheus_client.parser import text_string_to_metric_families
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
@@ -78,12 +78,10 @@ def metrics_port():
     """Port of a Ray of this process that exports metrics, and has a GPU that is a pretence."""
     import ray
 
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as free:
+    (port,) = free_ports(1)
+    with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
         ray.init(
             num_cpus=1,
             num_gpus=1,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -142,13 +143,14 @@ def test_killed_while_idle_harms_no_photo(child):
 def test_killed_by_the_system_is_want_of_memory():
     cropper = isolated(attempts=1)
     process = pid_of(cropper)
+    photo = bad("loop")
     pid = os.fork()
     if pid == 0:  # does what the kernel would, while the photo is worked on
-        time.sleep(0.5)
+        time.sleep(2)
         os.kill(process, signal.SIGKILL)
         os._exit(0)
     with pytest.raises(CrashError, match="killed") as caught:
-        cropper("/x.png", bad("loop"))
+        cropper("/x.png", photo)
     os.waitpid(pid, 0)
     assert caught.value.code == "out_of_memory"
     cropper.close()
@@ -227,7 +229,8 @@ def test_ends_with_its_parent_also_when_that_is_killed():
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)
         parent.kill()
-    psutil.Process(pid).wait(60) if psutil.pid_exists(pid) else None
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(60)
     assert not psutil.pid_exists(pid)
 
 

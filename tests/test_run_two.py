@@ -26,6 +26,7 @@ from pipeline.run.job import Result, run_normals
 from pipeline.run.markers import committed_shards
 from pipeline.run.shards import commit_shard, write_part
 from pipeline.run.store import Store
+from pipeline.run.validate import validate_run
 
 PHOTOS = Path(__file__).parent / "photos"
 SETTINGS = ["plan.shard_size=1", "engine.name=local", "engine.cpus=1", "output.report=false"]
@@ -218,6 +219,90 @@ def test_extension_while_a_run_goes_on(photos, tmp_path, random_weights, run, mo
     assert (state["status"], state["plan"]["extensions"]) == ("complete", 1)
     uris = ds.dataset(f"{out}/records").to_table(columns=["uri"])["uri"].to_pylist()
     assert sorted(uris) == sorted(str(source / name) for name in names)
+
+
+def test_extension_that_was_being_written_when_a_run_began(
+    photos, tmp_path, random_weights, run, monkeypatch
+):
+    source, later, out, other = (tmp_path / name for name in ("in", "later", "out", "other"))
+    source.mkdir()
+    later.mkdir()
+    names = sorted(path.name for path in photos.iterdir())
+    for name in names[:2]:
+        shutil.copy(photos / name, source)
+    config = load_config(RunConfig, None, [*SETTINGS, f"normals.weights={random_weights}"])
+    make_plan(str(source), str(out), config)
+    shutil.copytree(out, other)
+    for name in names[2:]:
+        shutil.copy(photos / name, source)
+    make_plan(str(source), str(other), config, extend=True)
+    for path in (other / "plan").iterdir():
+        if path.name != "plan.json":
+            shutil.copy(path, out / "plan")
+    for name in names[2:]:
+        (source / name).rename(later / name)
+    add = job.Progress.add
+
+    def planned(self, counts):
+        monkeypatch.undo()
+        for path in later.iterdir():
+            path.rename(source / path.name)
+        shutil.copy(other / "plan" / "plan.json", out / "plan")
+        add(self, counts)
+
+    monkeypatch.setattr(job.Progress, "add", planned)
+    assert run(source, out).counts.images == 6
+    found = validate_run(str(out), workers=1)
+    assert (found.sound, found.open, found.leftovers) == (True, [], [])
+
+
+@pytest.mark.parametrize("name", ["_work/facet-0123", "writable"])
+def test_run_that_was_killed_as_it_began_is_no_hindrance(photos, tmp_path, alone, run, name):
+    out = tmp_path / "out"
+    path = out / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    run(photos, out)
+    check(out, alone, photos)
+    assert not path.exists()
+
+
+def test_work_folder_of_somebody_else_is_no_run(photos, tmp_path, run):
+    path = tmp_path / "out" / "_work" / "thesis.tex"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="something else"):
+        run(photos, tmp_path / "out")
+    assert path.exists()
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_folder_that_others_remove_is_made_again(tmp_path, monkeypatch, error):
+    def lost(self, *arguments, **options):
+        monkeypatch.undo()
+        raise error(str(self))
+
+    monkeypatch.setattr(Path, "mkdir", lost)
+    store = Store(str(tmp_path / "out")).of_session("s")
+    store.write("a", b"content")
+    assert Path.mkdir is not lost
+    assert store.read("a") == b"content"
+
+
+def test_what_others_remove_at_the_same_time_is_removed(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    store.write("a", b"content")
+    rm = store.filesystem.rm
+
+    def second(path, recursive):
+        monkeypatch.undo()
+        rm(path, recursive)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(store.filesystem, "rm", second)
+    store.remove("a")
+    assert store.filesystem.rm is not second
+    assert store.names() == []
 
 
 def test_parts_of_a_shard_that_is_committed_are_dropped(tmp_path):

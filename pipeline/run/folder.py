@@ -17,6 +17,7 @@ from pipeline.run.plan import NewPhotos, Plan, extend_plan, read_plan, write_pla
 from pipeline.run.progress import ListingProgress
 from pipeline.run.state import (
     OWN_NAMES,
+    PROBE,
     differences,
     identity_digest,
     new_state,
@@ -122,12 +123,14 @@ def open_run(
             store.remove(name)
         earlier = None
     plan = read_plan(store)
+    if plan and not earlier:
+        earlier = read_state(store)  # another process has planned the run in between
     if earlier and plan:
         check_same_run(store, plan, earlier, state, ("limit",) if any_limit else ())
         kept = ("started", "seconds", "notes", "retries")
         state.update({name: earlier[name] for name in kept if name in earlier})
-    store.write("writable", b"")  # better now than after an hour
-    store.remove("writable")
+    store.write(PROBE, b"")  # better now than after an hour
+    store.remove(PROBE)
     return RunFolder(store, config, limit, state, plan, listing, earlier["status"] if earlier else None)
 
 

@@ -232,7 +232,7 @@ class Child:
             self.close()  # the answer that is still to come would be taken for the next photo's
             raise
         finally:
-            if timer:
+            if timer and timer.ident is not None:  # an interrupt may come before it has begun
                 timer.cancel()
                 timer.join()  # from here on nothing kills the process any more
 

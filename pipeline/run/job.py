@@ -38,7 +38,7 @@ from pipeline.run.folder import (
     plan_run,
 )
 from pipeline.run.markers import add_up, check_files, committed_shards, read_markers
-from pipeline.run.plan import leftovers, read_plan
+from pipeline.run.plan import file_names, leftovers, read_plan
 from pipeline.run.progress import Progress
 from pipeline.run.stages import Work
 from pipeline.run.state import finished, read_state, write_state
@@ -209,8 +209,9 @@ class Session:
         A session that is still alive and was there before this one may lose its scratch files by that; it
         finds all shards committed then.
         """
-        for name in self._leftovers:
-            with suppress(FacetError):
+        with suppress(FacetError):
+            plan = read_plan(self.run.store)  # what a planner was still writing may be a part of it by now
+            for name in set(self._leftovers) - set(file_names(plan) if plan else ()):
                 self.run.store.remove(name)
         self.drop_scratch()
 

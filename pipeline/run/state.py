@@ -18,7 +18,7 @@ from pipeline.errors import OutputError
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
-from pipeline.run.store import SCRATCH, Store
+from pipeline.run.store import SCRATCH, UNFINISHED, Store
 from pipeline.storage import shown_uri
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 KIND = "facet normals"
 NAME = "run.json"
+PROBE = "writable"
+"""A file that is written and removed to see whether that can be done."""
+
 OWN_NAMES = ("_done", "plan", "records", "png", "report", SCRATCH, NAME)
 """All that a run makes in its folder, and all that overwriting it removes, in this order: while run.json is
 there the folder is known to be a run's, and without markers none of its shards counts."""
@@ -76,7 +79,7 @@ def new_state(
 
 
 def read_state(store: Store) -> dict[str, Any] | None:
-    """Returns the content of a folder's run.json, None when the folder is empty or not there.
+    """Returns the content of a folder's run.json, None where no run has begun yet.
 
     Raises:
         OutputError: The folder holds something else.
@@ -90,10 +93,19 @@ def read_state(store: Store) -> dict[str, Any] | None:
             return state
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
+    if _begins(store, names):
+        return None
     raise OutputError(
         f"{store.url} holds something else than a run ({', '.join(names[:3])}, ...): give another output "
         "folder."
     )
+
+
+def _begins(store: Store, names: list[str]) -> bool:
+    """Whether a folder holds but traces of a process that begins just now, or was killed as it began."""
+    if not set(names) <= {SCRATCH, PROBE}:
+        return False
+    return all(name.startswith(UNFINISHED) for name in store.names(SCRATCH))
 
 
 def write_state(store: Store, state: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ from pipeline.storage import StorageConfig, explain, http_status, local_path, op
 SCRATCH = "_work"
 """Folder for what is not finished; nobody reads it, and it is removed when a run is complete."""
 
+UNFINISHED = "facet-"
+"""How the names of files begin that are being written."""
 
 CLIENT_LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "adlfs", "azure")
 """Packages whose errors mean that storage failed."""
@@ -205,7 +207,7 @@ class Store:
         """
         with self._explained(name, "write"):
             folder = Path(self.path(SCRATCH), self._session) if self.is_local else Path(tempfile.gettempdir())
-            temporary = folder / f"facet-{uuid.uuid4().hex}"
+            temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
             try:
                 # The disk that is full is not the bucket.
                 via = name if self.is_local else f"{name} by way of {temporary}"
@@ -234,8 +236,9 @@ class Store:
         with self._explained(name, "remove"):
             filesystem, path = self._place[0], self.path(name)
             if self.is_local:
-                if filesystem.exists(path):
-                    filesystem.rm(path, recursive=True)
+                while filesystem.exists(path):
+                    with suppress(FileNotFoundError):  # another process is removing it as well
+                        filesystem.rm(path, recursive=True)
             elif hasattr(filesystem, "remove_tree"):
                 if left := filesystem.remove_tree(path):
                     raise OutputError(
@@ -285,12 +288,15 @@ def drop_scratch(store: Store, session: str) -> None:
 
 
 def _open_new(path: Path) -> BinaryIO:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for left in reversed(range(100)):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("xb")
-        except FileNotFoundError:
-            continue  # another writer was the last to leave the folder, and has just removed it
+        except (FileNotFoundError, FileExistsError):
+            # Another writer was the last to leave the folder, and has just removed it.
+            if not left:
+                raise
+    raise AssertionError
 
 
 class HashedFile:
