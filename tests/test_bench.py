@@ -29,7 +29,7 @@ from pipeline.bench.steps import measure_steps
 from pipeline.bench.suite import BenchOptions, run_bench
 from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.bench.training import make_sample, measure_augmentation, measure_training
-from pipeline.errors import InputError, PlanError
+from pipeline.errors import InputError, PlanError, WeightsError
 from pipeline.normals.network import build_network
 from pipeline.run.markers import committed_shards, read_markers
 from pipeline.run.store import Store
@@ -134,15 +134,21 @@ def test_steps_are_all_measured_over_all_photos(photos, weights):
     assert {rate.count for rate in rates} == {len(photos)}
 
 
-def test_stages_are_all_measured_over_all_photos(photos, weights, tmp_path):
+def test_stages_are_all_measured_over_all_photos(photos, weights_file, tmp_path):
     listing = write_list(photos, 10, tmp_path)
-    rates = measure_stages(listing, tmp_path, weights)
-    assert [(rate.name, rate.count) for rate in rates] == [
-        ("read", 10),
-        ("crop", 10),
-        ("normals", 10),
-        ("write", 10),
+    rates = measure_stages(listing, tmp_path, str(weights_file), cores=2)
+    assert [(rate.name, rate.count, len(rate.seconds)) for rate in rates] == [
+        ("read", 10, 3),
+        ("crop", 10, 3),
+        ("normals", 10, 3),
+        ("write", 10, 3),
     ]
+
+
+def test_a_core_that_fails_ends_the_measurement(photos, tmp_path):
+    listing = write_list(photos, 2, tmp_path)
+    with pytest.raises(WeightsError):
+        measure_stages(listing, tmp_path, str(tmp_path / "nothing.safetensors"), cores=2)
 
 
 def test_steps_need_a_face(weights, tmp_path):

@@ -27,7 +27,7 @@ class Report:
         machine: See `describe_machine`.
         photos: What the photos were.
         steps: Single functions on one core.
-        stages: The stages of a run, on one core.
+        stages: The stages of a run, on one core while all are at work.
         engines: The whole job.
         baseline: The seed's way.
         memory: Engine -> number of photos -> peak bytes.
@@ -96,7 +96,7 @@ class Report:
         if self.steps:
             yield _rates("Single steps on one core", self.steps)
         if self.stages:
-            yield _rates("Stages on one core", self.stages)
+            yield _rates("Stages on one core, all at work", self.stages)
             yield f"Stages alone on {machine['cores']} cores: {self.stages_alone:.1f} images/s"
         if self.engines or self.baseline:
             yield self._end_to_end()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 from pipeline.bench.timing import Rate, measure, one_core
@@ -11,19 +15,60 @@ from pipeline.run.config import NormalsConfig, RunConfig
 from pipeline.run.plan import chunk_photos, write_plan
 from pipeline.run.stages import CropStage, NormalsStage, ReadStage, Work, WriteStage
 from pipeline.run.store import Store
-from pipeline.weights import LoadedWeights
+
+PATIENCE_SECONDS = 600.0
+"""How long one core waits for the others between two stages."""
 
 
-def measure_stages(photos: Path, folder: Path, weights: LoadedWeights) -> list[Rate]:
-    """Times the stages of a run over photos, each alone; together they hold all that a run does to a photo.
+def measure_stages(photos: Path, folder: Path, weights: str, cores: int = 1) -> list[Rate]:
+    """Times the stages of a run over photos; together they hold all that a run does to a photo.
+
+    Every core does the same stage at the same time, in a process of its own, as they do in a run: cores that
+    share caches, memory and clock are slower together than one of them alone.
 
     Args:
         photos: Folder or list of photos.
         folder: Scratch folder for the records.
-        weights: Weights of the network, which runs on the CPU.
+        weights: Name or path of the network's weights; it runs on the CPU.
+        cores: Cores to keep at work.
+
+    Returns:
+        What one core does of each stage, on average.
     """
-    config = RunConfig(normals=NormalsConfig(device="cpu"))
-    store = Store(str(folder / "stages"))
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(cores)
+    with ProcessPoolExecutor(cores, context, initializer=_start_core, initargs=(barrier,)) as pool:
+        tasks = [pool.submit(_measure, photos, folder / f"core-{core}", weights) for core in range(cores)]
+        each = [task.result() for task in tasks]
+    return [_average(rates) for rates in zip(*each, strict=True)]
+
+
+def _average(rates: tuple[Rate, ...]) -> Rate:
+    rounds = zip(*(rate.seconds for rate in rates), strict=True)
+    seconds = tuple(sum(seconds) / len(seconds) for seconds in rounds)
+    return Rate(rates[0].name, rates[0].count, seconds, rates[0].unit)
+
+
+_barrier: Barrier | None = None
+
+
+def _start_core(barrier: Barrier) -> None:
+    global _barrier  # noqa: PLW0603 - a barrier reaches a process only as it starts
+    _barrier = barrier
+
+
+def _measure(photos: Path, folder: Path, weights: str) -> list[Rate]:
+    assert _barrier is not None
+    try:
+        return _measure_one(photos, folder, weights, lambda: _barrier.wait(PATIENCE_SECONDS))
+    except BaseException:
+        _barrier.abort()  # the others need not wait
+        raise
+
+
+def _measure_one(photos: Path, folder: Path, weights: str, wait: Callable[[], Any]) -> list[Rate]:
+    config = RunConfig(normals=NormalsConfig(device="cpu", weights=weights))
+    store = Store(str(folder))
     plan = write_plan(store, list_input(str(photos)), config.plan)
     work = Work(store, "bench", plan, config)
     chunks = [(shard, chunk) for shard in range(plan.shards) for chunk in range(plan.shard_chunks(shard))]
@@ -35,12 +80,14 @@ def measure_stages(photos: Path, folder: Path, weights: LoadedWeights) -> list[R
         rates.append(rate)
         stages: dict[str, Any] = {
             "crop": CropStage(config),
-            "normals": NormalsStage(config, weights),
+            "normals": NormalsStage(config),
             "write": WriteStage(work),
         }
         for name, stage in stages.items():
+            wait()
             rate, messages = measure(
                 name, stage, messages, weight=lambda message: sizes[message.shard, message.chunk]
             )
             rates.append(rate)
+        stages["crop"].close()
     return rates

@@ -80,9 +80,8 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
         if part == "steps":
             report.steps = measure_steps(photos, load_weights(options.weights))
         elif part == "stages":
-            report.stages = measure_stages(
-                write_list(photos, len(photos), folder), folder, load_weights(options.weights)
-            )
+            listing = write_list(photos, len(photos), folder)
+            report.stages = measure_stages(listing, folder, options.weights, report.machine["cores"])
         elif part in ENGINES:
             report.engines.append(measure_engine(part, photos, options.count, folder, options.weights))
         elif part == "baseline":
