@@ -1,8 +1,9 @@
 """Normals as pixels: PNG values, bit depths and axis conventions.
 
 Inside Facet normals live in camera space: x to the right of the image, y up, z towards the viewer
-("opengl"). A component n in -1..1 becomes round(127.5 * (n + 1)) in 8 bits or round(32767.5 * (n + 1)) in
-16 bits, and red, green, blue hold x, y, z.
+("opengl"). For what is estimated from a crop that is the space of the crop camera; see `pipeline.camera`.
+A component n in -1..1 becomes round(127.5 * (n + 1)) in 8 bits or round(32767.5 * (n + 1)) in 16 bits, and
+red, green, blue hold x, y, z.
 
     convention   x      y     z             as a multiple of ours
     opengl       right  up    to the viewer (x, y, z)

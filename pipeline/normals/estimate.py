@@ -29,7 +29,8 @@ class FaceNormals:
         landmarks: (68, 2) float32, x and y in pixels of the photo.
         window: The square of the photo that the maps below cover.
         crop: (H, W, 3) uint8, what the network saw.
-        normals: (H, W, 3) float32, unit length, camera space: x right, y up, z to the viewer.
+        normals: (H, W, 3) float32, unit length, camera space: x right, y up, z to the viewer. The camera is
+            the crop's; see `pipeline.camera`.
         mask: (H, W) uint8, 255 where the normals are meant.
         confidence: (H, W) float32, larger is surer, or None where the network does not learn it.
     """

@@ -4,7 +4,8 @@
     table = ds.dataset("out/records").to_table()
 
 Axes: pixel coordinates are x right, y down, in the upright photo (EXIF orientation applied), pixel
-centres at integers. Normals are in camera space as `--convention` says; see `pipeline.normals.encoding`.
+centres at integers. Normals are in camera space as `--convention` says; see `pipeline.normals.encoding` and
+`pipeline.camera`.
 """
 
 from __future__ import annotations

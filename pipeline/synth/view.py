@@ -11,7 +11,8 @@
 | side of the crop window | log-uniform 70..900 pixels of the photo |
 
 Yaw and pitch are relative to the line of sight, since people look into the lens also at the side of the
-photo; normals are in camera space all the same. The face turns first, the camera's height tilts it then.
+photo; normals are in the photo's camera space all the same (and turned where they are used, see
+`pipeline.camera`). The face turns first, the camera's height tilts it then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.camera import rotation_between
 from pipeline.faces.crop import CROP_SCALE, CropWindow, crop_window
 
 FACE_CENTRE = np.array([0.0, -1.5, 8.0])
@@ -89,13 +91,6 @@ def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     return about_z @ about_x @ about_y
-
-
-def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The shortest rotation (3, 3) from one unit vector to another that is not opposite."""
-    x, y, z = np.cross(start, end)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + cross + cross @ cross / (1 + start @ end)
 
 
 def draw_pose(rng: np.random.Generator, portrait: bool) -> np.ndarray:

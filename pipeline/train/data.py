@@ -90,7 +90,9 @@ def find_row_groups(paths: Sequence[str]) -> list[RowGroup]:
     for path in paths:
         filesystem, root = fsspec.core.url_to_fs(str(path))
         try:
-            files = [root] if filesystem.isfile(root) else sorted(filesystem.glob(f"{root}/**/*.parquet"))
+            # The folder of a run holds its plan beside its records.
+            folder = f"{root}/records" if filesystem.exists(f"{root}/run.json") else root
+            files = [root] if filesystem.isfile(root) else sorted(filesystem.glob(f"{folder}/**/*.parquet"))
         except OSError as error:
             raise DataError(f"Cannot list {path}: {error}.") from error
         if not files:

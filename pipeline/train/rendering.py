@@ -5,8 +5,10 @@ For GPUs; the renderer runs on the device of the training.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from pipeline.camera import crop_camera
 from pipeline.synth.sample import SampleConfig, Sampler
 from pipeline.train.batches import Batch
 from pipeline.train.streams import BatchStream, Share
@@ -35,12 +37,19 @@ def rendered_batches(
     while True:
         samples = sampler.render([(position + i) * share.world + share.rank for i in range(batch_size)])
         position += batch_size
+        turns = np.stack([crop_camera(meta["focal"], meta["centre"], size) for meta in samples.meta])
+        # As in stored rows: nothing where no answer is meant, and in the space of the crop camera.
+        normals = torch.einsum(
+            "bij,bhwj->bihw",
+            torch.from_numpy(turns.astype(np.float32)).to(device),
+            samples.normal * samples.mask[..., None],
+        )
         # Tensors made in inference mode cannot take part in training; clones can.
         yield (
             position,
             Batch(
                 image=samples.image.clone().permute(0, 3, 1, 2),
-                normals=samples.normal.clone().permute(0, 3, 1, 2),
+                normals=normals.clone(),
                 regions=samples.regions.clone(),
                 has_regions=torch.ones(batch_size, dtype=torch.bool, device=device),
             ),

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipeline.camera import crop_camera
 from pipeline.errors import DataError
 from pipeline.regions import Region
 from pipeline.train.augment import unit_or_zero
@@ -28,7 +29,8 @@ class Sample:
     Attributes:
         id: Name of the row.
         image: (S, S, 3) uint8 RGB.
-        normals: (S, S, 3) int8 in steps of 1/127, zero where there is no true normal.
+        normals: (S, S, 3) int8 in steps of 1/127, zero where there is no true normal; in the space of the
+            crop camera where the row says what the photo's camera was.
         regions: (S, S) uint8 `Region`; if the row has none, SKIN where the normal counts, IGNORE elsewhere.
         has_regions: Whether the row came with regions, so that its background is known to be background.
         landmarks: (68, 2) float32 pixels of the sample.
@@ -69,13 +71,41 @@ def decode_row(row: Mapping[str, Any], size: int | None) -> Sample:
     height, width = pictures[0].shape[:2]
     if height != width:
         raise DataError(f"the crop is not square: {width}x{height}")
+    meta = _parse_meta(row.get("meta"))
     if normals is not None and valid is not None:
         if mask is not None:
             valid &= mask > 127
-        normals = normals * valid[..., None]
+        normals = turn_to_crop(normals * valid[..., None], meta)
         if not valid.any():
             raise DataError("the normal map has no valid pixel")
-    return _at_size(row, image, normals, regions, size or height)
+    size = size or height
+    image, normals, regions = _at_size(image, normals, regions, size)
+    has_regions = regions is not None
+    if normals is not None:
+        normals = np.rint(normals * 127).astype(np.int8)
+        if regions is None:
+            regions = np.where(normals.any(-1), Region.SKIN, Region.IGNORE).astype(np.uint8)
+    landmarks = _scaled_landmarks(row.get("landmarks"), size / height)
+    return Sample(str(row.get("id")), image, normals, regions, has_regions, landmarks, meta)
+
+
+def turn_to_crop(normals: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
+    """Turns the normals (S, S, 3) of a crop from its photo's camera space to that of the crop camera.
+
+    See `pipeline.camera`. Without `focal` and `centre` in `meta` they stay as they are.
+
+    Raises:
+        DataError: These are no camera.
+    """
+    if "focal" not in meta or "centre" not in meta:
+        return normals
+    try:
+        focal, (x, y) = float(meta["focal"]), map(float, meta["centre"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"focal and centre of meta are no camera: {error}") from error
+    if not (focal > 0 and np.isfinite([focal, x, y]).all()):
+        raise DataError(f"focal and centre of meta are no camera: {focal}, {x}, {y}")
+    return normals @ crop_camera(focal, (x, y), len(normals)).T.astype(np.float32)
 
 
 def decode_normal_map(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,35 +133,29 @@ def resize_normals(normals: np.ndarray, size: int) -> np.ndarray:
 
 
 def _at_size(
-    row: Mapping[str, Any],
-    image: np.ndarray | None,
-    normals: np.ndarray | None,
-    regions: np.ndarray | None,
-    size: int,
-) -> Sample:
+    image: np.ndarray | None, normals: np.ndarray | None, regions: np.ndarray | None, size: int
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     stored = image if image is not None else normals
     assert stored is not None
-    scale = size / stored.shape[0]
-    if scale != 1:
-        image = _resize(image, size) if image is not None else None
-        normals = resize_normals(normals, size) if normals is not None else None
-        if regions is not None:
-            regions = cv2.resize(regions, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-    has_regions = regions is not None
-    if normals is not None:
-        normals = np.rint(normals * 127).astype(np.int8)
-        if regions is None:
-            regions = np.where(normals.any(-1), Region.SKIN, Region.IGNORE).astype(np.uint8)
-    landmarks = row.get("landmarks")
-    if landmarks is not None:
-        landmarks = np.asarray(landmarks, np.float32)
-        if landmarks.shape != (136,):
-            raise DataError(f"landmarks must hold 136 numbers, not {landmarks.size}")
-        # Pixel centres are at integers: pixel edges, not centres, keep their place.
-        landmarks = (landmarks.reshape(68, 2) + 0.5) * scale - 0.5
-    return Sample(
-        str(row.get("id")), image, normals, regions, has_regions, landmarks, _parse_meta(row.get("meta"))
+    if stored.shape[0] == size:
+        return image, normals, regions
+    if regions is not None:
+        regions = cv2.resize(regions, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+    return (
+        _resize(image, size) if image is not None else None,
+        resize_normals(normals, size) if normals is not None else None,
+        regions,
     )
+
+
+def _scaled_landmarks(values: Any, scale: float) -> np.ndarray | None:
+    if values is None:
+        return None
+    landmarks = np.asarray(values, np.float32)
+    if landmarks.shape != (136,):
+        raise DataError(f"landmarks must hold 136 numbers, not {landmarks.size}")
+    # Pixel centres are at integers: pixel edges, not centres, keep their place.
+    return (landmarks.reshape(68, 2) + 0.5) * scale - 0.5
 
 
 def _parse_meta(text: str | None) -> Mapping[str, Any]:

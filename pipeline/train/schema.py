@@ -12,6 +12,10 @@ One row is one face crop, by default 256x256 pixels. Every label is optional and
 | landmarks | list of float32 | 68 landmarks as x0, y0, x1, y1 ... in pixels of the crop |
 | meta | string | JSON object: what made or describes the row (`yaw`, `skin_tone`, `light` ...) |
 
+Where `meta` holds `focal` and `centre` (focal length and principal point of the photo's camera, in pixels of
+the crop), the normals are taken to be in that camera's space, and are turned to that of the crop camera
+before anything is learned or measured; see `pipeline.camera`. Without them they are taken as they are.
+
 A row with image and normal is *paired*; with one of the two it is unpaired. Rendered rows also carry the
 columns of `RENDERED_FIELDS`. The records that `facet normals` writes are image-only data as they are:
 their `faces[].crop_png` are the images.
