@@ -7,6 +7,7 @@ import sys
 import click
 
 from jobs import entry
+from pipeline.run import logs
 from pipeline.run.job import Stopped
 from pipeline.run.retry import describe, retry_run
 from pipeline.run.summary import summarise_stopped
@@ -29,6 +30,7 @@ def command(output: str, *, codes: str, config: str | None, overrides: tuple[str
     decode.max_pixels, decode.min_side, limits and engine may differ from it. no_face counts as a code, but
     is no failure: `all` leaves it out.
     """
+    logs.set_up()
     names = [code.strip() for code in codes.split(",") if code.strip()]
     if not names:
         raise click.BadParameter("give at least one code.", param_hint="--codes")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>`]+?)('[^\w\s]*)?(?=[\s\"<>`]|$)")
+"""A URL may hold apostrophes, and what follows one may be secret; a last one is the text's own."""
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|ACCOUNT_KEY|CONNECTION_STRING", re.IGNORECASE)
 _CONTAINER_SCHEMES = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
 LEAST_SECRET = 8
@@ -29,7 +30,7 @@ def shown_uri(uri: str) -> str:
 
 def redact(text: str) -> str:
     """Returns a text with its URLs as `shown_uri` shows them, and without the environment's secrets."""
-    text = _URL.sub(lambda found: shown_uri(found[0]), text)
+    text = _URL.sub(lambda found: shown_uri(found[1]) + (found[2] or ""), text)
     for name, value in os.environ.items():
         if len(value) >= LEAST_SECRET and value in text and _SECRET_NAME.search(name):
             text = text.replace(value, "***")

@@ -40,6 +40,15 @@ class S3FileSystem(s3fs.S3FileSystem):
         self.retries = 1
         self._retrying = tenacity.AsyncRetrying(**retry_rule(attempts, timeout_s))
 
+    def split_path(self, path: str) -> tuple[str, str, str | None]:
+        """Returns bucket, key and no version: s3fs takes "?versionId=" off, which a key may hold."""
+        trail = path[len(path.rstrip("/")) :]
+        path = self._strip_protocol(path).lstrip("/")
+        if "/" not in path:
+            return path, "", None
+        bucket, key = self._find_bucket_key(path)
+        return bucket, key + trail, None
+
     async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return await self._retrying.copy()(super()._call_s3, method, *args, **kwargs)
 

@@ -102,6 +102,15 @@ class TestLocal:
         assert isinstance(missing, ReadError)
         assert missing.code == "not_found"
 
+    def test_no_more_is_read_than_may_be_held(self, tmp_path):
+        for index in range(9):
+            (tmp_path / f"{index}.jpg").write_bytes(bytes(100))
+        config = CONFIG.model_copy(update={"storage": StorageConfig(connections=1)})
+        uris = [f"{tmp_path}/missing.jpg", *(f"{tmp_path}/{index}.jpg" for index in range(9))]
+        missing, *contents = PhotoReader(config).up_to(250, uris)
+        assert isinstance(missing, ReadError)
+        assert contents == [bytes(100)] * 3 + [None] * 6
+
 
 def _never():
     raise TimeoutError
@@ -260,6 +269,11 @@ class TestOtherFileSystems:
         with pytest.raises(OutputError, match="must hold no user") as caught:
             Store(url)
         assert "pass-word" not in caught.value.message
+
+    @pytest.mark.parametrize("url", ["s3://", "s3:///", "s3://bucket//out", "memory://out//a/"])
+    def test_an_output_without_a_name(self, url):
+        with pytest.raises(OutputError, match="is a variable empty"):
+            Store(url)
 
     def test_missing(self, memory):
         with pytest.raises(InputError, match="no such file"):

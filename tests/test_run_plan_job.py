@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.images.sources import ListedFile
 from pipeline.run import estimate as estimates
 from pipeline.run import folder as folders
+from pipeline.run import job
 from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig, RunConfig
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
 from pipeline.run.folder import make_plan
@@ -88,9 +90,13 @@ def test_plan_that_is_there_is_not_made_again(facet, source, tmp_path):
     assert "output.bits: 16 -> 8" in str(done.exception)
 
 
+@pytest.mark.parametrize("again", [["--on-existing", "overwrite"], []])
 @pytest.mark.parametrize("removed", range(len(OWN_NAMES)))
-def test_overwriting_that_was_killed_is_done_again(facet, tmp_path, monkeypatch, removed):
+def test_overwriting_that_was_killed_is_done_again(facet, source, tmp_path, monkeypatch, removed, again):
+    add_files(source, range(5, 9))
     facet(normals)
+    for number in range(5, 9):
+        (source / f"{number:03}.jpg").unlink()
     left = iter(range(removed))
     remove = Store.remove
 
@@ -102,9 +108,43 @@ def test_overwriting_that_was_killed_is_done_again(facet, tmp_path, monkeypatch,
     monkeypatch.setattr(Store, "remove", killed)
     facet(normals, "--on-existing", "overwrite", "--bits", "16", code=RuntimeError)
     monkeypatch.setattr(Store, "remove", remove)
-    facet(normals, "--on-existing", "overwrite", "--bits", "16")
+    facet(normals, *again, "--bits", "16")
     status = run_status(Store(str(tmp_path / "out")))
     assert (status.status, status.counts.images) == ("complete", 5)
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 3
+
+
+def test_plan_without_its_photos_is_said(facet, source, tmp_path):
+    facet(plan)
+    for path in (tmp_path / "out" / "plan").glob("photos-*"):
+        path.unlink()
+    done = facet(normals, code=OutputError)
+    assert "a part of the plan, is gone" in str(done.exception)
+
+
+def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, tmp_path, monkeypatch):
+    add = job.Progress.add
+
+    def lifted(self, counts):
+        monkeypatch.undo()
+        facet(plan, "--extend")
+        add(self, counts)
+
+    monkeypatch.setattr(job.Progress, "add", lifted)
+    facet(normals, "--limit", "2")
+    status = run_status(Store(str(tmp_path / "out")))
+    assert (status.status, status.counts.images) == ("complete", 5)
+    assert facet(normals).stdout.startswith("5 photos in ")
+
+
+def test_limit_in_run_json_is_mended_by_another_extension(facet, tmp_path):
+    facet(normals, "--limit", "2")
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    facet(plan, "--extend")
+    (tmp_path / "out" / "run.json").write_bytes(before)  # killed in between
+    facet(normals, code=OutputError)
+    facet(plan, "--extend")
+    assert facet(normals).stdout.startswith("5 photos in ")
 
 
 def test_new_photos_are_added_to_a_run_that_is_complete(facet, source, tmp_path):
@@ -241,3 +281,24 @@ class TestEstimate:
 def test_prices_cannot_be_negative():
     with pytest.raises(ConfigError):
         load_config(RunConfig, None, ["estimate.cpu_hour_price=-1"])
+
+
+def test_folders_whose_names_are_not_utf8(random_weights, tmp_path):
+    source, out = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9", b"out\xe9"))
+    add_files(source, range(2))
+    arguments = [
+        str(source),
+        str(out),
+        "--set",
+        f"normals.weights={random_weights}",
+        "--set",
+        "engine.cpus=1",
+    ]
+    for _ in range(2):
+        done = CliRunner().invoke(normals.command, arguments)
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert done.stdout.startswith("2 photos in ")
+    state = read_state(Store(str(out)))
+    assert state is not None
+    assert state["input"].endswith(r"caf\udce9")
+    assert (out / "report" / "index.html").exists()

@@ -272,6 +272,32 @@ class TestInterrupted:
         state = json.loads((lacking / "run.json").read_text())
         assert (state["status"], state["retries"]) == ("complete", [entry])
 
+    def test_a_run_beside_it_leaves_its_work_alone(self, lacking, whole, start, monkeypatch):
+        commit = local._commit
+
+        def beside(work, shard, counts):
+            monkeypatch.undo()
+            start(lacking)
+            commit(work, shard, counts)
+
+        monkeypatch.setattr(local, "_commit", beside)
+        retry(lacking, "not_found")
+        assert_same(lacking, whole)
+        assert not (lacking / "_work").exists()
+
+    def test_lost_work_costs_no_shard(self, lacking, monkeypatch):
+        commit = local._commit
+
+        def lost(work, shard, counts):
+            work.store.remove(f"_work/{work.session}")
+            commit(work, shard, counts)
+
+        before = content_of(lacking / "records"), content_of(lacking / "_done")
+        monkeypatch.setattr(local, "_commit", lost)
+        with pytest.raises(OutputError, match="is gone"):
+            retry(lacking, "not_found")
+        assert (content_of(lacking / "records"), content_of(lacking / "_done")) == before
+
     def test_killed_retry_is_done_by_the_next(self, lacking, whole, start):
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs.retry", str(lacking), "--codes", "not_found"],

@@ -49,6 +49,7 @@ HOSTILE = (
     "line\nbreak.jpg",
     "-dash~.JPG",
     "no suffix",
+    "plain.jpg?versionId=1",
 )
 """Names of good photos, none of which a file system or S3 forbids."""
 
@@ -740,10 +741,24 @@ class TestSecrets:
             redact("no AccountKey=abcdefgh at 'https://u:p@host/a?sig=1', short")
             == "no *** at 'https://host/a', short"
         )
+        signed = "https://me:se'cret@host/it's.jpg?sig=secret"
+        assert redact(f"'{signed}', or {signed}.") == "'https://host/it's.jpg', or https://host/it's.jpg"
         assert (
             redact("abfs://faces@account.dfs.core.windows.net/a")
             == "abfs://faces@account.dfs.core.windows.net/a"
         )
+
+
+def test_landmarks_are_where_the_photos_are(run, swift, client, bucket, photos):
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).uniform(30, 130, (68, 2)))
+    client.put_object(Bucket=bucket, Key="marks/plain.npy", Body=file.getvalue())
+    out = f"s3://{bucket}/by-landmarks"
+    options = ["detect.mode=files", f"detect.landmarks=s3://{bucket}/marks"]
+    run(photos, out, swift, *options)
+    with_faces = {name for name, row in rows_of(client, out).items() if row["faces"]}
+    assert "plain.jpg" in with_faces
+    assert "no suffix" not in with_faces
 
 
 class TestTraining:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,6 +19,9 @@ from pipeline.faces.detectors import (
     to_grey,
 )
 from pipeline.faces.landmarks import Face, LandmarkPredictor
+
+if TYPE_CHECKING:
+    from pipeline.storage import StorageConfig
 
 
 class DetectConfig(Section):
@@ -65,15 +68,18 @@ class FaceFinder:
     Args:
         config: What to look for.
         detector: A detector to use in place of the configured one.
+        storage: How remote landmark files are reached.
 
     Raises:
         ConfigError: Mode custom: the detector cannot be had.
     """
 
-    def __init__(self, config: DetectConfig, detector: Detector | None = None):
+    def __init__(
+        self, config: DetectConfig, detector: Detector | None = None, storage: StorageConfig | None = None
+    ):
         self._config = config
         self._by_uri = detector is None and config.mode == "files"
-        self._detector: Any = detector or _build_detector(config)
+        self._detector: Any = detector or _build_detector(config, storage)
         if not self._by_uri:
             self._predictor  # noqa: B018 - loaded now: not a part of the first photo's time
 
@@ -131,12 +137,12 @@ def select(detections: list[Detection], config: DetectConfig) -> list[Detection]
     return large[:1] if config.faces == "largest" else large
 
 
-def _build_detector(config: DetectConfig) -> Any:
+def _build_detector(config: DetectConfig, storage: StorageConfig | None) -> Any:
     if config.landmarks:
         # Here, since it reads from storage, whose libraries take as long to import as all others do.
         from pipeline.faces.landmark_files import LandmarkFiles
 
-        return LandmarkFiles(config.landmarks)
+        return LandmarkFiles(config.landmarks, storage)
     if config.detector:
         return load_detector(config.detector)
     if config.mode == "seed":

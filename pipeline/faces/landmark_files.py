@@ -20,7 +20,7 @@ from pipeline.errors import ImageError, ReadError
 from pipeline.faces.detectors import Detection
 from pipeline.faces.landmarks import COUNT
 from pipeline.images.read import ReadConfig, read_bytes
-from pipeline.storage import local_path
+from pipeline.storage import StorageConfig, local_path
 
 MAX_FACES = 1000
 """Faces of a file beyond which it is taken to be damaged."""
@@ -31,11 +31,12 @@ class LandmarkFiles:
 
     Args:
         folder: Local path or URL of the folder that holds the files.
+        storage: How remote storage is reached.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, storage: StorageConfig | None = None):
         self._folder = folder.rstrip("/")
-        self._read = ReadConfig(max_bytes=1 << 20)
+        self._read = ReadConfig(storage=storage or StorageConfig(), max_bytes=1 << 20)
 
     def __call__(self, uri: str) -> list[Detection]:
         """Returns the faces of a photo: the tight boxes of the landmarks with a score of 1.

@@ -9,10 +9,12 @@ read_failed     anything else
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import tenacity
@@ -46,9 +48,24 @@ class PhotoReader:
 
     def __call__(self, uris: Sequence[str]) -> list[bytes | ReadError]:
         """Returns, in the order of the URIs, the content of every file or the reason why there is none."""
+        return [found for found in self.up_to(math.inf, uris) if found is not None]
+
+    def up_to(self, most: float, uris: Sequence[str]) -> list[bytes | ReadError | None]:
+        """Reads files until they hold so many bytes: what is not begun by then is None."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._config.storage.connections, "facet-read")
-        return list(self._pool.map(self._read, uris))
+        held, lock = 0, Lock()
+
+        def read(uri: str) -> bytes | ReadError | None:
+            nonlocal held
+            if held > most:
+                return None
+            found = self._read(uri)
+            with lock:
+                held += len(found) if isinstance(found, bytes) else 0
+            return found
+
+        return list(self._pool.map(read, uris))
 
     def _read(self, uri: str) -> bytes | ReadError:
         try:

@@ -16,6 +16,7 @@ from pipeline.run.markers import committed_shards
 from pipeline.run.plan import NewPhotos, Plan, extend_plan, read_plan, write_plan
 from pipeline.run.progress import ListingProgress
 from pipeline.run.state import (
+    OVERWRITING,
     OWN_NAMES,
     PROBE,
     differences,
@@ -118,7 +119,9 @@ def open_run(
     earlier = read_state(store)
     if earlier and on_existing == "fail":
         raise OutputError(f"{store.url} holds a run already.")
-    if earlier and on_existing == "overwrite":
+    if earlier and (on_existing == "overwrite" or earlier["status"] == OVERWRITING):
+        # Whoever is killed from here on, the next one goes on removing.
+        write_state(store, earlier | {"status": OVERWRITING})
         for name in OWN_NAMES:
             store.remove(name)
         earlier = None
@@ -189,9 +192,9 @@ def extend_run(run: RunFolder) -> Planned:
         new = NewPhotos(store, plan, progress.count(islice(run.listing, run.limit)))
         extended = extend_plan(store, plan, new, run.config.plan, identity_digest(state))
     run.plan = extended
-    if extended != plan:
-        # A run that goes on meanwhile, or has ended, keeps what it says beside.
-        earlier = read_state(store) or state
+    # A run that goes on meanwhile, or has ended, keeps what it says beside.
+    earlier = read_state(store) or state
+    if extended != plan or earlier["limit"] != run.limit:
         fresh: dict[str, Any] = {"limit": run.limit, "notes": run.listing.notes.lines()}
         fresh["plan"] = plan_facts(extended)
         if earlier["status"] == "complete" and new.count:

@@ -28,6 +28,7 @@ from pipeline.images.decode import DecodeConfig
 from pipeline.run.config import LimitsConfig
 from pipeline.run.isolate_child import NO_MEMORY_STATUS, Setup
 from pipeline.run.photo import OUT_OF_MEMORY, Found
+from pipeline.storage import StorageConfig
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,19 @@ class IsolatedCropper:
         decode: How to decode.
         detect: How to find faces.
         limits: What one photo may take.
+        storage: How remote landmark files are reached.
     """
 
-    def __init__(self, decode: DecodeConfig, detect: DetectConfig, limits: LimitsConfig):
+    def __init__(
+        self,
+        decode: DecodeConfig,
+        detect: DetectConfig,
+        limits: LimitsConfig,
+        storage: StorageConfig | None = None,
+    ):
         self._limits = limits
         memory = None if limits.photo_memory_mb is None else limits.photo_memory_mb << 20
-        self._setup = Setup(decode, detect, cv2.getNumThreads(), limits.photo_seconds, memory)
+        self._setup = Setup(decode, detect, cv2.getNumThreads(), limits.photo_seconds, memory, storage)
         self._child: Child | None = Child(self._setup)
 
     def __call__(self, uri: str, data: bytes) -> Found:

@@ -24,6 +24,7 @@ from pipeline.errors import FacetError
 if TYPE_CHECKING:
     from pipeline.faces.detect import DetectConfig
     from pipeline.images.decode import DecodeConfig
+    from pipeline.storage import StorageConfig
 
 NO_MEMORY_STATUS = 77
 """Exit status when there is not even enough memory for saying so."""
@@ -42,6 +43,7 @@ class Setup:
         threads: Threads of OpenCV.
         photo_seconds: After how long the parent gives a photo up; None: never.
         memory_bytes: Memory that the process may take; None: any.
+        storage: How remote landmark files are reached.
     """
 
     decode: DecodeConfig
@@ -49,6 +51,7 @@ class Setup:
     threads: int
     photo_seconds: float | None
     memory_bytes: int | None
+    storage: StorageConfig | None = None
 
 
 def main() -> None:
@@ -84,7 +87,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
     cv2.setNumThreads(setup.threads)
     try:
-        find_faces = FaceFinder(setup.detect)
+        find_faces = FaceFinder(setup.detect, storage=setup.storage)
     except FacetError as error:
         _send(answers, error)
         return

@@ -42,7 +42,7 @@ from pipeline.run.plan import file_names, leftovers, read_plan
 from pipeline.run.progress import Progress
 from pipeline.run.stages import Work
 from pipeline.run.state import finished, read_state, write_state
-from pipeline.run.store import SCRATCH, Store, drop_scratch
+from pipeline.run.store import RETRY, SCRATCH, Store, drop_scratch
 
 __all__ = ["OnExisting", "Result", "Stopped", "run_normals"]
 
@@ -145,12 +145,15 @@ class Session:
         check_space(run.store, plan.images, self._say)
         for note in run.state["notes"]:
             self._say(note)
-        scratch = [f"{SCRATCH}/{name}" for name in run.store.names(SCRATCH)]
+        # But for that of a retry, which may be alive, and which the markers do not tell that it is done.
+        names = [name for name in run.store.names(SCRATCH) if not name.startswith(RETRY)]
+        scratch = [f"{SCRATCH}/{name}" for name in names]
         self._leftovers = [*scratch, *leftovers(run.store, plan)]
 
     def work(self) -> None:
         """Does all shards that are not committed, also those that are planned meanwhile."""
         run, store = self.run, self.run.store
+        run.state.update(_changed_meanwhile(store))
         begin_session(run, self._say)
         while run.plan:
             plan, pending = run.plan, pending_shards(store, run.plan)
@@ -159,6 +162,7 @@ class Session:
             before = add_up(done)
             if before.images and pending:
                 self._say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
+            run.state.update(_changed_meanwhile(store))
             run.state["engine"] = choose_engine(run.config.engine, plan.images - before.images)
             write_state(store, run.state)
             logs.event(

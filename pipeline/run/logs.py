@@ -113,7 +113,7 @@ def complain(error: FacetError) -> None:
     if writes_json():
         event("error", error.message, logging.ERROR, code=error.code)
     else:
-        print(f"facet: {error.message} [{error.code}]", file=sys.stderr)
+        print(f"facet: {printable(error.message)} [{error.code}]", file=sys.stderr)
 
 
 def shard_committed(shard: int, counts: Counts) -> None:

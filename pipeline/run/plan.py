@@ -18,9 +18,10 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -249,7 +250,7 @@ def plan_ids(store: Store, plan: Plan) -> np.ndarray:
     """Returns the ids of all photos of a plan, sorted: (images,) int64."""
     ids = [np.empty(0, np.int64)]
     for name in file_names(plan):
-        with store.open(name) as file:
+        with _open_photos(store, name) as file:
             ids.append(pq.read_table(file, columns=["id"])["id"].to_numpy())
     return np.sort(np.concatenate(ids))
 
@@ -333,9 +334,21 @@ def _dump(plan: Plan) -> bytes:
 @functools.lru_cache(maxsize=4)
 def _read_group(store: Store, name: str, group: int) -> list[ListedFile]:
     # Chunks of one shard are mostly worked on one after the other.
-    with store.open(name) as file:
+    with _open_photos(store, name) as file:
         table = pq.ParquetFile(file).read_row_group(group, columns=COLUMNS)
     return [ListedFile(**row) for row in table.to_pylist()]
+
+
+@contextmanager
+def _open_photos(store: Store, name: str) -> Iterator[BinaryIO]:
+    try:
+        with store.open(name) as file:
+            yield file
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise OutputError(
+            f"{store.place(name)}, a part of the plan, is gone or damaged ({error}): start anew with "
+            "--on-existing overwrite, or elsewhere."
+        ) from error
 
 
 def _to_table(rows: list[ListedFile], shard: int) -> pa.Table:

@@ -32,7 +32,7 @@ from pipeline.run.markers import Marker, add_up, find_marker, read_markers
 from pipeline.run.plan import Plan, read_plan
 from pipeline.run.stages import Work
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
-from pipeline.run.store import Store, drop_scratch
+from pipeline.run.store import RETRY, SCRATCH, Store, drop_scratch
 from pipeline.weights import load_weights
 
 ALL = "all"
@@ -96,7 +96,8 @@ def retry_run(
     chosen = _choose(codes, committed)
     before = [marker for marker in committed if having(marker.counts, chosen)]
     to_try = having(add_up(before), chosen)
-    session = uuid.uuid4().hex[:8]
+    session = f"{RETRY}{uuid.uuid4().hex[:8]}"
+    killed = [name for name in store.names(SCRATCH) if name.startswith(RETRY)]
     work = Work(store.of_session(session), session, plan, settings, chosen)
 
     def end() -> Retried:
@@ -115,8 +116,10 @@ def retry_run(
             "tried": dict(outcome.tried),
             "failed": dict(outcome.failed),
         }
-        fresh = finished(state, status, plan, counts, seconds)
-        write_state(store, fresh | {"retries": [*state.get("retries", []), entry]})
+        # The plan may have been extended meanwhile, and another retry have ended.
+        current = read_state(store) or state
+        fresh = finished(current, status, read_plan(store) or plan, counts, seconds)
+        write_state(store, fresh | {"retries": [*current.get("retries", []), entry]})
         return replace(outcome, shards=len(written), counts=counts, open=len(still_open))
 
     if not before:
@@ -128,6 +131,8 @@ def retry_run(
             engine = choose_engine(settings.engine, to_try.total())
             work_off(work, [marker.shard for marker in before], _others(plan, committed, to_try), engine)
             done = end()
+            for name in killed:
+                drop_scratch(store, name)
             return replace(done, report=refresh_report(store, settings))
     except (KeyboardInterrupt, SystemExit):
         raise Stopped(end().counts) from None

@@ -89,6 +89,9 @@ def commit_shard(  # noqa: PLR0917
         return earlier
     files = []
     total = Counts()
+    if merge:  # before the marker goes
+        there = sum(len(_read_part(store, session, shard, chunk)) for chunk in range(chunks))
+        _check_number(shard, there, counts)
     with ExitStack() as stack:
         base = stack.enter_context(_committed_records(store, shard, chunks, earlier)) if merge else None
         if merge:
@@ -112,8 +115,7 @@ def commit_shard(  # noqa: PLR0917
                 elif config.png == "folder":
                     for name, data in png_files(part):
                         store.write(f"{png_folder(shard)}/{name}", data)
-            if images != counts.images:
-                raise OutputError(f"Shard {shard} has {images} records for {counts.images} photos.")
+            _check_number(shard, images, counts)
         files.append(WrittenFile(records_name(shard), file.size, file.sha256))
         if tar_file:
             files.append(WrittenFile(tar_name(shard), tar_file.size, tar_file.sha256))
@@ -209,6 +211,11 @@ def _read_part(store: Store, session: str, shard: int, chunk: int) -> pa.Table:
             return pq.read_table(part, schema=records.SCHEMA)
     except FileNotFoundError as error:
         raise OutputError(f"Chunk {chunk} of shard {shard} is gone: {store.place(name)}.") from error
+
+
+def _check_number(shard: int, there: int, counts: Counts) -> None:
+    if there != counts.images:
+        raise OutputError(f"Shard {shard} has {there} records for {counts.images} photos.")
 
 
 def _drop_parts(store: Store, session: str, shard: int) -> None:

@@ -129,7 +129,8 @@ class ReadStage:
             codes = committed_codes(self._work.store, self._work.session, shard)
             photos = [photo for photo in photos if codes.get(photo.id) in self._work.codes]
         carried = np.cumsum([photo.size or 0 for photo in photos]) <= CARRIED_BYTES
-        found = iter(self._reader([photo.uri for photo, now in zip(photos, carried, strict=True) if now]))
+        uris = [photo.uri for photo, now in zip(photos, carried, strict=True) if now]
+        found = iter(self._reader.up_to(CARRIED_BYTES, uris))
         fetched = [(photo, next(found) if now else None) for photo, now in zip(photos, carried, strict=True)]
         return Fetched(shard, chunk, fetched, seconds={"read": time.perf_counter() - started})
 
@@ -145,7 +146,7 @@ class CropStage:
         self._config = config
         # Landmarks from files go by the photo's name: the same bytes may have other faces.
         self._joins_duplicates = config.detect.mode != "files"
-        self._crop_photo = IsolatedCropper(config.decode, config.detect, config.limits)
+        self._crop_photo = IsolatedCropper(config.decode, config.detect, config.limits, config.read.storage)
 
     def close(self) -> None:
         """Ends the child process, which else ends with this object or this process."""

@@ -1,7 +1,8 @@
 """run.json: what a run is, how far it came, and whether a folder holds the run that is asked for.
 
 Its status is planning (the input is being listed), planned, running, complete, stopped (by Ctrl-C or
-SIGTERM) or failed. A run that was killed is left as planning or running.
+SIGTERM) or failed. A run that was killed is left as planning or running, or as overwriting while what was
+there before is being removed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 KIND = "facet normals"
 NAME = "run.json"
+OVERWRITING = "overwriting"
 PROBE = "writable"
 """A file that is written and removed to see whether that can be done."""
 
@@ -56,9 +58,9 @@ def new_state(
     return {
         "kind": KIND,
         "status": "planning",
-        "input": shown_uri(source),
+        "input": _portable(shown_uri(source)),
         "limit": limit,
-        "output": shown_uri(output),
+        "output": _portable(shown_uri(output)),
         "started": now(),
         "session_started": now(),
         "ended": None,
@@ -76,6 +78,11 @@ def new_state(
         "counts": Counts().to_json(),
         "config": config.model_dump(mode="json"),
     }
+
+
+def _portable(text: str) -> str:
+    """Returns a path as JSON and HTML can hold it: bytes that are not UTF-8 as \\udcXX."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_state(store: Store) -> dict[str, Any] | None:

@@ -30,6 +30,9 @@ from pipeline.storage import StorageConfig, explain, http_status, local_path, op
 SCRATCH = "_work"
 """Folder for what is not finished; nobody reads it, and it is removed when a run is complete."""
 
+RETRY = "retry-"
+"""How the names of sessions begin that try photos again."""
+
 UNFINISHED = "facet-"
 """How the names of files begin that are being written."""
 
@@ -50,6 +53,11 @@ class Store:
     def __init__(self, url: str, storage: StorageConfig | None = None, session: str = ""):
         # Absolute at once: workers may have another working directory.
         self.url = local_path(url) or url.rstrip("/")
+        place = url.rstrip("/").partition("://")[2]
+        if local_path(url) is None and (not place or "//" in place):
+            raise OutputError(
+                f"The output's URL {shown_uri(url)} lacks a bucket or folder: is a variable empty?"
+            )
         self._storage = storage or StorageConfig()
         self._session = session
         if local_path(url) is None and shown_uri(self.url) != self.url:

@@ -25,16 +25,17 @@ def summarise(result: Result, output: str) -> str:
         *failure_table(counts),
     ]
     if result.report:
-        lines.append(f"Look at it:  {result.report}")
-    lines.append(f'Read it:     pyarrow.dataset.dataset("{output.rstrip("/")}/records").to_table()')
+        lines.append(f"Look at it:  {printable(result.report)}")
+    records = printable(f"{output.rstrip('/')}/records")
+    lines.append(f'Read it:     pyarrow.dataset.dataset("{records}").to_table()')
     return "\n".join(lines)
 
 
 def summarise_stopped(counts: Counts, output: str) -> str:
     """Returns what to say when a run was stopped."""
     return (
-        f"Stopped. {quantity(counts.images, 'photo')} are safe in {output}; the same command goes on from "
-        "there."
+        f"Stopped. {quantity(counts.images, 'photo')} are safe in {printable(output)}; the same command goes "
+        "on from there."
     )
 
 
