@@ -49,7 +49,7 @@ HOSTILE = (
     "line\nbreak.jpg",
     "-dash~.JPG",
     "no suffix",
-    "plain.jpg?versionId=1",
+    "a::b.jpg?versionId=1",
 )
 """Names of good photos, none of which a file system or S3 forbids."""
 
