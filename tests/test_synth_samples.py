@@ -1,6 +1,7 @@
 """Samples, shards and multi-view sets: same seed, same sample, and labels that agree with each other."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from pipeline.normals.encoding import decode_normals, decode_png
 from pipeline.regions import ANSWER, Region
 from pipeline.run.store import Store
 from pipeline.synth import dataset, labels, multiview, rows, sample
+from pipeline.synth.clothes import MASK_MOUTH
 from pipeline.synth.sheet import contact_sheet
 from pipeline.train.schema import RENDERED_SCHEMA
 
@@ -272,9 +274,29 @@ def test_views_of_a_set_share_a_head(sampler):
     assert len({p.head.expression.tobytes() for p in drawn}) == 1
     assert len({p.view.rotation.tobytes() for p in drawn}) == 3
     assert len({p.props for p in drawn}) == 1
+    assert len({p.look.faults for p in drawn}) == 3
+    assert len({p.look.outfit.colour.tobytes() for p in drawn}) == 1
     changing = multiview.draw_set(sampler, 5, multiview.MultiviewConfig(views=3, changing=1.0))
     assert len({p.head.expression.tobytes() for p in changing}) == 3
     assert len({p.head.identity.tobytes() for p in changing}) == 1
+
+
+def test_face_masks_stay_on_mouths_that_are_closed_in_all_views(sampler, monkeypatch):
+    parameters = sampler.parameters
+
+    def masked(index):
+        drawn = parameters(index)
+        return replace(drawn, look=replace(drawn.look, outfit=replace(drawn.look.outfit, mask=1.0)))
+
+    monkeypatch.setattr(sampler, "parameters", masked)
+    jaw = sampler.model.expression_index("jawOpen")
+    seen = set()
+    for number in range(12):
+        drawn = multiview.draw_set(sampler, number, multiview.MultiviewConfig(views=2, changing=1.0))
+        opened = max(p.head.expression[jaw] for p in drawn) > MASK_MOUTH
+        assert {p.look.outfit.mask for p in drawn} == {0.0 if opened else 1.0}
+        seen.add(opened)
+    assert seen == {True, False}
 
 
 def test_multiview_vertices_project_to_the_landmarks(sampler, tmp_path):

@@ -31,7 +31,9 @@ from pydantic import Field
 
 from pipeline.config import Section
 from pipeline.run.store import Store
+from pipeline.synth.clothes import MASK_MOUTH
 from pipeline.synth.head import draw_expression
+from pipeline.synth.photo import draw_faults
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import Parameters, Sampler, generator, pose_heads
 from pipeline.synth.view import draw_view, draw_window
@@ -87,7 +89,14 @@ def draw_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[Par
             head = replace(head, expression=expression, kind=kind, eyes=eyes, gaze=gaze)
         view = draw_view(rng, common.portrait)
         window = draw_window(rng, view, view.project(sampler.landmarks(head)))
-        drawn.append(replace(common, index=index + number_of_view, head=head, view=view, window=window))
+        look = replace(common.look, faults=draw_faults(rng, common.portrait))
+        drawn.append(
+            replace(common, index=index + number_of_view, head=head, view=view, window=window, look=look)
+        )
+    jaw = sampler.model.expression_index("jawOpen")
+    if max(view.head.expression[jaw] for view in drawn) > MASK_MOUTH:  # then nobody of the set wears a mask
+        bare = replace(common.look.outfit, mask=0.0)
+        drawn = [replace(view, look=replace(view.look, outfit=bare)) for view in drawn]
     return drawn
 
 

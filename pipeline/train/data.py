@@ -20,8 +20,10 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tenacity
 
 from pipeline.errors import DataError
+from pipeline.storage import retry_rule
 from pipeline.train.samples import Sample, decode_row
 
 log = logging.getLogger(__name__)
@@ -210,14 +212,8 @@ def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample |
     Of a row, what its kind does not name is left out, even if the file holds it.
     """
     try:
-        with group.filesystem.open(group.path, "rb") as stream:
-            file = pq.ParquetFile(stream)
-            if group.records:
-                table = file.read_row_group(group.index, columns=["id", "faces"])
-            else:
-                table = file.read_row_group(
-                    group.index, columns=[name for name in COLUMNS if name in file.schema_arrow.names]
-                )
+        # What cannot be read now is left out for as long as the group is kept: hence again, with pauses.
+        table = tenacity.Retrying(**retry_rule(attempts=6, timeout_s=30))(_read_group, group)
     except (OSError, pa.ArrowException) as error:
         bad.add(f"{group.path}#{group.index}", f"the row group cannot be read: {error}")
         return [None] * len(group.kinds)
@@ -233,6 +229,13 @@ def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample |
                 bad.add(f"{row['id']} of {group.path}", error.message)
         samples.append(sample)
     return samples
+
+
+def _read_group(group: RowGroup) -> pa.Table:
+    with group.filesystem.open(group.path, "rb") as stream:
+        file = pq.ParquetFile(stream)
+        names = ["id", "faces"] if group.records else [n for n in COLUMNS if n in file.schema_arrow.names]
+        return file.read_row_group(group.index, columns=names)
 
 
 def _table_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
