@@ -121,7 +121,7 @@ def test_plan_without_its_photos_is_said(facet, source, tmp_path):
     for path in (tmp_path / "out" / "plan").glob("photos-*"):
         path.unlink()
     done = facet(normals, code=OutputError)
-    assert "a part of the plan, is gone" in str(done.exception)
+    assert "The plan in" in str(done.exception)
 
 
 def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, tmp_path, monkeypatch):

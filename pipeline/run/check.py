@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DecodeError, OutputError
+from pipeline.errors import DecodeError
 from pipeline.faces.crop import CROP_SIZE
 from pipeline.images.sources import ListedFile
 from pipeline.normals.encoding import decode_png
@@ -78,10 +78,7 @@ def check_shard(store: Store, plan: Plan, shard: int, output: OutputConfig) -> S
         OutputError: The folder or its plan cannot be read, which says nothing of the shard.
     """
     found = ShardCheck(shard)
-    try:
-        photos = shard_photos(store, plan, shard)
-    except (FileNotFoundError, pa.ArrowException) as error:
-        raise OutputError(f"The plan in {store.url} is damaged: {error}") from error
+    photos = shard_photos(store, plan, shard)
     marker = find_marker(store, shard)
     if marker is None:
         found.add("its marker is damaged")

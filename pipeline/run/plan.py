@@ -346,8 +346,8 @@ def _open_photos(store: Store, name: str) -> Iterator[BinaryIO]:
             yield file
     except (FileNotFoundError, pa.ArrowException) as error:
         raise OutputError(
-            f"{store.place(name)}, a part of the plan, is gone or damaged ({error}): start anew with "
-            "--on-existing overwrite, or elsewhere."
+            f"The plan in {store.url} is damaged ({name}: {error}): start anew with --on-existing overwrite, "
+            "or elsewhere."
         ) from error
 
 
