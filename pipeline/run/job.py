@@ -162,9 +162,8 @@ class Session:
             before = add_up(done)
             if before.images and pending:
                 self._say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
-            run.state.update(_changed_meanwhile(store))
             run.state["engine"] = choose_engine(run.config.engine, plan.images - before.images)
-            write_state(store, run.state)
+            self._save()
             logs.event(
                 "run_started",
                 f"Working on {len(pending):,} of {plan.shards:,} shards of {store.url}.",
@@ -194,8 +193,7 @@ class Session:
         if run.plan and not pending_shards(run.store, run.plan):
             status = "complete"
         run.state = finished(run.state, status, run.plan, counts, time.monotonic() - self._started)
-        run.state.update(_changed_meanwhile(run.store))
-        write_state(run.store, run.state)
+        self._save()
         logs.event(
             "run_ended",
             f"The run is {status}, {logs.quantity(counts.images, 'photo')} done.",
@@ -206,6 +204,11 @@ class Session:
             **logs.counted(counts),
         )
         return counts
+
+    def _save(self) -> None:
+        """Writes run.json, with what other commands have changed in it since the session began."""
+        self.run.state.update(_changed_meanwhile(self.run.store))
+        write_state(self.run.store, self.run.state)
 
     def tidy(self) -> None:
         """Removes this session's scratch files, and what was there before it began.
