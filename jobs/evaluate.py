@@ -9,7 +9,7 @@ import click
 
 from jobs import entry
 from pipeline.errors import ConfigError
-from pipeline.train.schema import SIZE
+from pipeline.samples.schema import SIZE
 
 
 @click.command()

@@ -10,7 +10,7 @@ from jobs import entry
 from pipeline.config import load_config
 from pipeline.run.config import RunConfig
 from pipeline.run.status import describe_status, run_status
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 
 @click.command()

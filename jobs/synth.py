@@ -12,11 +12,11 @@ from pydantic import Field
 from jobs import entry
 from pipeline.config import Section, load_config
 from pipeline.normals.encoding import encode_png
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 from pipeline.synth.dataset import DatasetConfig, ExecutionConfig, resolve_device, write_dataset
-from pipeline.synth.multiview import MultiviewConfig, write_sets
 from pipeline.synth.sample import Sampler
 from pipeline.synth.sheet import sheet_of_shards
+from pipeline.synth.view_sets import MultiviewConfig, write_sets
 
 
 class SynthConfig(Section):

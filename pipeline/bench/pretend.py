@@ -13,8 +13,8 @@ import numpy as np
 from pipeline.faces.crop import CROP_SIZE
 from pipeline.run import records
 from pipeline.run.config import RunConfig
+from pipeline.run.engines.ray_engine import Stages
 from pipeline.run.plan import chunk_photos
-from pipeline.run.ray_engine import Stages
 from pipeline.run.stages import Cropped, Estimated, Fetched, Work, WriteStage, Written
 from pipeline.weights import LoadedWeights
 

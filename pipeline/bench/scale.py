@@ -24,12 +24,12 @@ from pipeline.images.sources import Listing
 from pipeline.images.walk import Found, Notes
 from pipeline.run.config import EngineConfig, PlanConfig, RunConfig
 from pipeline.run.counts import STAGES, Counts
+from pipeline.run.engines.ray_engine import run_ray
 from pipeline.run.markers import committed_shards, marker_name, read_markers
 from pipeline.run.plan import Plan, read_plan, write_plan
-from pipeline.run.ray_engine import run_ray
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import Work
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 PARTS = ("plan", "resume", "overhead", "workers", "redo")
 

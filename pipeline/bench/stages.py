@@ -14,7 +14,7 @@ from pipeline.images.sources import list_input
 from pipeline.run.config import NormalsConfig, RunConfig
 from pipeline.run.plan import chunk_photos, write_plan
 from pipeline.run.stages import CropStage, NormalsStage, ReadStage, Work, WriteStage
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 PATIENCE_SECONDS = 600.0
 """How long one core waits for the others between two stages."""

@@ -8,12 +8,12 @@ import torch
 from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.normals.network import build_network
 from pipeline.regions import Region
+from pipeline.samples.sample import Sample
 from pipeline.train import optimise
 from pipeline.train.batches import augment_sample, collate
 from pipeline.train.config import AugmentConfig, LossConfig, OptimiserConfig, PassConfig
 from pipeline.train.loop import use_bfloat16
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
-from pipeline.train.samples import Sample
 
 
 def measure_training(

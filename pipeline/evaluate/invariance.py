@@ -21,8 +21,8 @@ from pipeline.evaluate.metrics import angular_error
 from pipeline.evaluate.score import predict
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.sample import Sample, decode_row
 from pipeline.train.batches import float_normals
-from pipeline.train.samples import Sample, decode_row
 from pipeline.weights import LoadedWeights, WeightsEntry
 
 if TYPE_CHECKING:

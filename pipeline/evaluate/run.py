@@ -18,19 +18,19 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipeline.device import pick_device
 from pipeline.errors import DataError, OutputError
 from pipeline.evaluate.cases import read_cases
 from pipeline.evaluate.invariance import LIGHT_SEED, describe, light_invariance, mirror_invariance
 from pipeline.evaluate.score import ImageScore, score_samples, summarise, table, to_json
+from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.normals.encoding import encode_png
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.schema import SIZE
 from pipeline.train import checkpoint
 from pipeline.train.batches import float_normals
 from pipeline.train.data import BadRows
-from pipeline.train.device import pick_device
 from pipeline.train.network import build_network
-from pipeline.train.schema import SIZE
-from pipeline.train.sheets import sheet, sheet_row
 from pipeline.weights import load_weights
 
 

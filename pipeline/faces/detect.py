@@ -21,7 +21,7 @@ from pipeline.faces.detectors import (
 from pipeline.faces.landmarks import Face, LandmarkPredictor
 
 if TYPE_CHECKING:
-    from pipeline.storage import StorageConfig
+    from pipeline.storage.places import StorageConfig
 
 
 class DetectConfig(Section):

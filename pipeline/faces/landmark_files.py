@@ -20,7 +20,7 @@ from pipeline.errors import ImageError, ReadError
 from pipeline.faces.detectors import Detection
 from pipeline.faces.landmarks import COUNT
 from pipeline.images.read import ReadConfig, read_bytes
-from pipeline.storage import StorageConfig, local_path
+from pipeline.storage.places import StorageConfig, local_path
 
 MAX_FACES = 1000
 """Faces of a file beyond which it is taken to be damaged."""

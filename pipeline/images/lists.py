@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.images.sniff import HEAD
 from pipeline.images.walk import Found, Notes
 from pipeline.redact import shown_uri
-from pipeline.storage import is_url, local_path, local_uri
+from pipeline.storage.places import is_url, local_path, local_uri
 
 MAX_LINE = 1 << 16
 """Bytes of the longest line of a text list."""

@@ -23,8 +23,8 @@ from pydantic import Field
 
 from pipeline.config import Section
 from pipeline.errors import ReadError
-from pipeline.ranges import read_once
-from pipeline.storage import StorageConfig, explain, local_path, open_filesystem, retry_rule, scheme
+from pipeline.storage.places import StorageConfig, explain, local_path, open_filesystem, retry_rule, scheme
+from pipeline.storage.ranges import read_once
 
 
 class ReadConfig(Section):

@@ -37,9 +37,9 @@ from pipeline.images.walk import (
     walk_local,
     walk_remote,
 )
-from pipeline.ranges import open_remote
 from pipeline.redact import shown_uri
-from pipeline.storage import StorageConfig, explain, local_path, local_uri, open_filesystem, scheme
+from pipeline.storage.places import StorageConfig, explain, local_path, local_uri, open_filesystem, scheme
+from pipeline.storage.ranges import open_remote
 
 LIST_SUFFIXES = (".txt", ".list", ".lst", ".parquet")
 """A single file with one of these names is a list of URIs, unless its content is an image."""

@@ -1,7 +1,8 @@
 """Normals as pixels: PNG values, bit depths and axis conventions.
 
 Inside Facet normals live in camera space: x to the right of the image, y up, z towards the viewer
-("opengl"). For what is estimated from a crop that is the space of the crop camera; see `pipeline.camera`.
+("opengl"). For what is estimated from a crop that is the space of the crop camera; see
+`pipeline.geometry.crop_camera`.
 A component n in -1..1 becomes round(127.5 * (n + 1)) in 8 bits or round(32767.5 * (n + 1)) in 16 bits, and
 red, green, blue hold x, y, z.
 

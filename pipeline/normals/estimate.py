@@ -30,7 +30,7 @@ class FaceNormals:
         window: The square of the photo that the maps below cover.
         crop: (H, W, 3) uint8, what the network saw.
         normals: (H, W, 3) float32, unit length, camera space: x right, y up, z to the viewer. The camera is
-            the crop's; see `pipeline.camera`.
+            the crop's; see `pipeline.geometry.crop_camera`.
         mask: (H, W) uint8, 255 where the normals are meant.
         confidence: (H, W) float32, larger is surer, or None where the network does not learn it.
     """

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.normals.encoding import Convention
 from pipeline.run.counts import numbered
-from pipeline.storage import shown_uri
+from pipeline.storage.places import shown_uri
 
 STAGE_NAMES = {
     "read": "Read",

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from pipeline.report.facts import RunFacts
 from pipeline.report.sheet import Card, Photo
 from pipeline.report.tally import Tally
-from pipeline.storage import shown_uri
+from pipeline.storage.places import shown_uri
 
 _HERE = Path(__file__).parent
 MOST_TEXT = 600

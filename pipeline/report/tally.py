@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
 from pipeline.run.records import FAILED, NO_FACE
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 COLUMNS = ["id", "uri", "status", "error_code", "error_message", "faces.list.element.index"]
 ROWS_AT_ONCE = 16_384

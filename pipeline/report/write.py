@@ -13,7 +13,7 @@ from pipeline.report.page import render_page
 from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
 from pipeline.report.tally import read_rows, tally_records
 from pipeline.run.markers import committed_shards
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 PAGE = "report/index.html"
 

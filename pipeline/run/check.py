@@ -26,7 +26,7 @@ from pipeline.run.counts import Counts, count_table
 from pipeline.run.markers import Marker, file_sizes, find_marker, png_folder, records_name, tar_name
 from pipeline.run.plan import Plan, shard_photos
 from pipeline.run.shards import open_hashed, png_files
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 ROWS_AT_ONCE = 16
 NORMALS_EVERY = 8

@@ -18,7 +18,9 @@ def _number_as_text(value: Any) -> Any:
 
 
 class LimitsConfig(Section):
-    """What one photo may take; see `pipeline.run.isolate`. Photos within the limits do not notice them.
+    """What one photo may take; see `pipeline.run.engines.isolate`.
+
+    Photos within the limits do not notice them.
 
     Attributes:
         photo_seconds: Time for decoding and detection; None: any.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.run import records
-from pipeline.storage import shown_uri
+from pipeline.storage.places import shown_uri
 
 EXAMPLES = 3
 """Photos named per error code."""

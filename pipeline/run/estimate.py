@@ -6,8 +6,8 @@ import os
 import sys
 from dataclasses import dataclass
 
-from pipeline.connect import check_cluster
 from pipeline.errors import PlanError
+from pipeline.ray_cluster import check_cluster
 from pipeline.report.facts import duration
 from pipeline.run.config import EstimateConfig, RunConfig
 from pipeline.run.folder import BYTES_PER_PHOTO

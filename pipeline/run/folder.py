@@ -27,8 +27,8 @@ from pipeline.run.state import (
     read_state,
     write_state,
 )
-from pipeline.run.store import Store
-from pipeline.storage import shown_uri
+from pipeline.storage.places import shown_uri
+from pipeline.storage.store import Store
 from pipeline.weights import load_weights
 
 OnExisting = Literal["resume", "fail", "overwrite"]

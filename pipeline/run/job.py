@@ -42,7 +42,7 @@ from pipeline.run.plan import file_names, leftovers, read_plan
 from pipeline.run.progress import Progress
 from pipeline.run.stages import Work
 from pipeline.run.state import finished, read_state, write_state
-from pipeline.run.store import RETRY, SCRATCH, Store, drop_scratch
+from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
 
 __all__ = ["OnExisting", "Result", "Stopped", "run_normals"]
 
@@ -262,11 +262,11 @@ def work_off(work: Work, pending: list[int], before: Counts, engine: str) -> Non
             check_failures(progress.counts, work.config.engine)
 
         if engine == "ray":  # imported here, since Ray takes a second
-            from pipeline.run.ray_engine import run_ray
+            from pipeline.run.engines.ray_engine import run_ray
 
             run_ray(work, pending, on_chunk)
         else:
-            from pipeline.run.local import run_local
+            from pipeline.run.engines.local import run_local
 
             run_local(work, pending, on_chunk)
 

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import FacetError
 from pipeline.images.ids import image_id
 from pipeline.run.counts import Counts
-from pipeline.storage import scheme
+from pipeline.storage.places import scheme
 
 ROOT = logging.getLogger("pipeline")
 log = logging.getLogger("pipeline.run")

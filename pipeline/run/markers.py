@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.run.counts import Counts
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 DONE = "_done"
 

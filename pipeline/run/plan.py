@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import OutputError
 from pipeline.images.sources import ListedFile
 from pipeline.run.config import PlanConfig
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 SCHEMA = pa.schema(
     [

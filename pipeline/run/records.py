@@ -5,7 +5,7 @@
 
 Axes: pixel coordinates are x right, y down, in the upright photo (EXIF orientation applied), pixel
 centres at integers. Normals are in camera space as `--convention` says; see `pipeline.normals.encoding` and
-`pipeline.camera`.
+`pipeline.geometry.crop_camera`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from pipeline.run.markers import Marker, add_up, find_marker, read_markers
 from pipeline.run.plan import Plan, read_plan
 from pipeline.run.stages import Work
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
-from pipeline.run.store import RETRY, SCRATCH, Store, drop_scratch
+from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
 from pipeline.weights import load_weights
 
 ALL = "all"

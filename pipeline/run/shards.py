@@ -39,8 +39,8 @@ from pipeline.run.markers import (
     unsound,
     write_marker,
 )
-from pipeline.run.store import SCRATCH, HashedFile, Store
-from pipeline.storage import explain
+from pipeline.storage.places import explain
+from pipeline.storage.store import SCRATCH, HashedFile, Store
 
 FETCH_BYTES = 1 << 20
 """Remote files are fetched in pieces of this size."""

@@ -25,11 +25,11 @@ from pipeline.normals.encoding import encode_normals, encode_png
 from pipeline.run import records
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts, count
-from pipeline.run.isolate import IsolatedCropper
+from pipeline.run.engines.isolate import IsolatedCropper
 from pipeline.run.plan import Plan, chunk_photos
 from pipeline.run.shards import committed_codes, write_part
-from pipeline.run.store import Store
-from pipeline.storage import shown_uri
+from pipeline.storage.places import shown_uri
+from pipeline.storage.store import Store
 
 if TYPE_CHECKING:
     from pipeline.weights import LoadedWeights

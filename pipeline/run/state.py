@@ -19,8 +19,8 @@ from pipeline.errors import OutputError
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
-from pipeline.run.store import SCRATCH, UNFINISHED, Store
-from pipeline.storage import shown_uri
+from pipeline.storage.places import shown_uri
+from pipeline.storage.store import SCRATCH, UNFINISHED, Store
 
 if TYPE_CHECKING:
     from pipeline.weights import WeightsEntry  # which imports torch: not for those who only read

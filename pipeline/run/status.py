@@ -12,8 +12,8 @@ from pipeline.run.markers import Marker, committed_shards, read_markers
 from pipeline.run.plan import read_plan
 from pipeline.run.progress import duration
 from pipeline.run.state import read_state
-from pipeline.run.store import Store
 from pipeline.run.summary import failure_table
+from pipeline.storage.store import Store
 
 RATE_WINDOW = timedelta(hours=1)
 """The rate is that of the last hour in which something was committed."""

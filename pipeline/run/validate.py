@@ -28,8 +28,8 @@ from pipeline.run.markers import committed_shards, marker_name, png_folder, reco
 from pipeline.run.plan import Plan, leftovers, read_plan
 from pipeline.run.progress import Progress
 from pipeline.run.state import read_state, write_state
-from pipeline.run.store import Store
-from pipeline.storage import StorageConfig
+from pipeline.storage.places import StorageConfig
+from pipeline.storage.store import Store
 
 IN_PROCESS_SHARDS = 2
 """Up to so many shards no processes are started."""

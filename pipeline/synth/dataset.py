@@ -23,10 +23,10 @@ from pydantic import Field
 from pipeline.config import Section, dump_config, load_config
 from pipeline.errors import OutputError, PlanError
 from pipeline.processes import available_cpus, end_with_parent
-from pipeline.run.store import SCRATCH, Store
+from pipeline.samples.schema import RENDERED_SCHEMA
+from pipeline.storage.store import SCRATCH, Store
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
-from pipeline.train.schema import RENDERED_SCHEMA
 
 SETTINGS = "synth.yaml"
 """File of the data set that holds the settings it was made with."""

@@ -11,9 +11,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipeline.synth import raster
-from pipeline.synth.camera import Cameras
-from pipeline.synth.ict import FaceModel
+from pipeline.geometry import raster
+from pipeline.geometry.cameras import Cameras
+from pipeline.geometry.head_model import FaceModel
 
 
 @dataclass(frozen=True)

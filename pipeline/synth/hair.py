@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.geometry.head_model import FaceModel
 from pipeline.synth import chart, skin_map
-from pipeline.synth.ict import FaceModel
 
 POINTS = 130_000
 """Points of a hairdo."""

@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from pipeline.geometry.head_model import FACE_VERTICES, NARROW_FACE_VERTICES, SCLERA, FaceModel
 from pipeline.regions import Region
 from pipeline.synth.gbuffer import GBuffer
-from pipeline.synth.ict import FACE_VERTICES, NARROW_FACE_VERTICES, SCLERA, FaceModel
 
 DENSE_POINTS = 500
 """Number of dense surface points of the face."""

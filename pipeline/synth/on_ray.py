@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 import ray
 
-from pipeline.connect import check_cluster
 from pipeline.errors import FacetError, PlanError
+from pipeline.ray_cluster import check_cluster
 from pipeline.synth.dataset import Shard, ShardRenderer
 
 _ACTORS_SHARE = 0.75

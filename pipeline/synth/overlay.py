@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.geometry.cameras import Cameras
 from pipeline.synth import shading, strands
-from pipeline.synth.camera import Cameras
 from pipeline.synth.props import Props
 from pipeline.synth.skin import Paint
 

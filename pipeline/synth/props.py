@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.geometry.head_model import NARROW_FACE_VERTICES, SCLERA, FaceModel
 from pipeline.synth import accessories, background, hair, skin_map, wrinkles
-from pipeline.synth.ict import NARROW_FACE_VERTICES, SCLERA, FaceModel
 
 _KINDS = ("skin", "background", "hair", "accessory")
 """Kinds of props; the order is part of every prop, so append only."""

@@ -1,4 +1,4 @@
-"""Rendered samples as rows of the training schema (`pipeline.train.schema.RENDERED_SCHEMA`)."""
+"""Rendered samples as rows of the training schema (`pipeline.samples.schema.RENDERED_SCHEMA`)."""
 
 from __future__ import annotations
 

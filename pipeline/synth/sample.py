@@ -21,12 +21,13 @@ from torch import Tensor
 
 from pipeline.config import Section
 from pipeline.faces.crop import CropWindow
+from pipeline.geometry import head_model as ict
+from pipeline.geometry.cameras import Cameras
+from pipeline.geometry.head_model import FaceModel, load_face_model
 from pipeline.regions import ANSWER, Region
-from pipeline.synth import ict, labels, looks
-from pipeline.synth.camera import Cameras
+from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
 from pipeline.synth.head import Head, draw_head
-from pipeline.synth.ict import FaceModel, load_face_model
 from pipeline.synth.view import View, draw_view, draw_window
 
 _STREAMS = ("kind", "head", "view", "window", "look", "photo", "set")

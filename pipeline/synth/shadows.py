@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.synth.raster import nearness_map
+from pipeline.geometry.raster import nearness_map
 
 SHADOW_SIZE = 192
 """Side of the maps in pixels."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.run.store import Store
+from pipeline.storage.store import Store
 
 
 def contact_sheet(pairs: list[tuple[np.ndarray, np.ndarray]], columns: int = 8) -> np.ndarray:

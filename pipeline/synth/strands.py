@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.geometry.cameras import Cameras
 from pipeline.synth import shading
-from pipeline.synth.camera import Cameras
 
 FACTOR = 2
 _EMPTY = 1 << 62

@@ -12,7 +12,7 @@
 
 Yaw and pitch are relative to the line of sight, since people look into the lens also at the side of the
 photo; normals are in the photo's camera space all the same (and turned where they are used, see
-`pipeline.camera`). The face turns first, the camera's height tilts it then.
+`pipeline.geometry.crop_camera`). The face turns first, the camera's height tilts it then.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.camera import rotation_between
 from pipeline.faces.crop import CROP_SCALE, CropWindow, crop_window
+from pipeline.geometry.crop_camera import rotation_between
 
 FACE_CENTRE = np.array([0.0, -1.5, 8.0])
 """Point of the head, in head space, to which distances and places refer: below the nose, inside."""

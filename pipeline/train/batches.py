@@ -18,10 +18,10 @@ from torch import Tensor
 
 from pipeline.errors import DataError
 from pipeline.regions import Region
+from pipeline.samples.sample import Sample
 from pipeline.train import augment
 from pipeline.train.config import AugmentConfig
 from pipeline.train.data import GroupCache, RowOrder
-from pipeline.train.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.config import Section
-from pipeline.train.schema import SIZE
+from pipeline.samples.schema import SIZE
 
 Unpaired = Literal["none", "images", "normals", "both"]
 """What is used of the rows that do not stay paired. See `pipeline.train.unpair`."""

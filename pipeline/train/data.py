@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import tenacity
 
 from pipeline.errors import DataError
-from pipeline.storage import retry_rule
-from pipeline.train.samples import Sample, decode_row
+from pipeline.samples.sample import Sample, decode_row
+from pipeline.storage.places import retry_rule
 
 log = logging.getLogger(__name__)
 

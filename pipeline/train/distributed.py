@@ -26,8 +26,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import dump_config
-from pipeline.connect import check_cluster
 from pipeline.errors import FacetError, PlanError, TrainingError
+from pipeline.ray_cluster import check_cluster
 from pipeline.train import checkpoint
 from pipeline.train.config import TrainConfig, WorkerConfig
 from pipeline.train.folder import RunFolder

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from pipeline.device import pick_device, use_bfloat16
 from pipeline.errors import TrainingError
 from pipeline.train import checkpoint, optimise
 from pipeline.train.batches import Batch
 from pipeline.train.config import Stage, TrainConfig
 from pipeline.train.data import BadRows, TrainingData
-from pipeline.train.device import pick_device, use_bfloat16
 from pipeline.train.folder import RunFolder
 from pipeline.train.meter import Meter
 from pipeline.train.network import build_network

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.camera import crop_camera
+from pipeline.geometry.crop_camera import crop_camera
 from pipeline.synth.sample import SampleConfig, Sampler
 from pipeline.train.batches import Batch
 from pipeline.train.streams import BatchStream, Share

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import DataError
+from pipeline.samples.sample import Sample
 from pipeline.train.batches import Batch, PassStream, augment_sample
 from pipeline.train.config import Stage, TrainConfig
 from pipeline.train.data import (
@@ -23,7 +24,6 @@ from pipeline.train.data import (
     shard_groups,
 )
 from pipeline.train.passes import NEEDS
-from pipeline.train.samples import Sample
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import torch
 from pipeline.evaluate.cases import face_mask
 from pipeline.evaluate.metrics import average
 from pipeline.evaluate.score import score_samples
+from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.sample import Sample
 from pipeline.train.batches import float_normals
 from pipeline.train.data import PAIRED, BadRows, RowGroup, keep_kinds, load_group
-from pipeline.train.samples import Sample
-from pipeline.train.sheets import sheet, sheet_row
 
 
 def validate(

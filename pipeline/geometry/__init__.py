@@ -1,0 +1,1 @@
+"""Cameras, meshes and the head model: shape without pictures."""

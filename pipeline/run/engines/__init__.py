@@ -1,0 +1,1 @@
+"""Who carries a run out: this machine, or a Ray cluster."""

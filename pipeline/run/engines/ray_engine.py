@@ -1,0 +1,291 @@
+"""The Ray engine: the graph of a run over a cluster, from top to bottom.
+
+    shards -> read -> crop -> normals -> write -> driver -> commit
+
+From `read` on every row is one chunk of photos, a pickled message of `pipeline.run.stages`. The driver sees
+counts alone, and has every shard committed whose chunks are all written. All stages are pools of actors:
+Ray ends the processes of plain tasks as soon as they are idle on a full machine, and a new one takes
+seconds to import what it needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.exceptions import RayError
+
+from pipeline.errors import FacetError, PlanError
+from pipeline.normals.inference import CPU_BATCH, CUDA_BATCH
+from pipeline.ray_cluster import check_cluster
+from pipeline.run import logs
+from pipeline.run.config import EngineConfig, RunConfig
+from pipeline.run.counts import Counts
+from pipeline.run.engines.autoscale import requested
+from pipeline.run.engines.metrics import RunMetrics
+from pipeline.run.engines.resources import IO_CPUS, Shares, plan_resources
+from pipeline.run.ledger import Ledger
+from pipeline.run.shards import commit_shard
+from pipeline.run.stages import CropStage, Message, NormalsStage, ReadStage, Work, WriteStage, Written
+from pipeline.weights import load_weights
+
+QUEUE_BYTES = 32 << 20
+"""Object store memory per core for what waits between stages: a few chunks."""
+
+Row = dict[str, Any]
+
+
+class Stages(NamedTuple):
+    """What the actors of a run make and carry out; see `pipeline.run.stages`."""
+
+    read: Callable[..., Callable[..., Message]] = ReadStage
+    crop: Callable[..., Callable[..., Message]] = CropStage
+    normals: Callable[..., Callable[..., Message]] = NormalsStage
+    write: Callable[..., Callable[..., Message]] = WriteStage
+
+
+STAGES = Stages()
+
+
+def run_ray(
+    work: Work, shards: list[int], on_chunk: Callable[[Counts], None], stages: Stages = STAGES
+) -> None:
+    """Carries out some shards of a run.
+
+    Args:
+        work: The run.
+        shards: The shards to do.
+        on_chunk: Called with the counts of every chunk that is written.
+        stages: The stages; the benchmark of the engine itself puts pretended ones in their place.
+
+    Raises:
+        PlanError: There is no cluster, or it cannot run what is asked.
+        FacetError: The run cannot go on; committed shards stay valid.
+    """
+    engine = work.config.engine
+    with _cluster(engine) as (cpus, gpus):
+        shares = plan_resources(cpus, gpus, engine, work.config.normals.device)
+        with _context(cpus), ThreadPoolExecutor(4, "facet-commit") as commits, _expected_errors():
+            ledger = Ledger(work.plan)
+            metrics = RunMetrics(sum(map(work.plan.shard_images, shards)), _batch_size(work.config, shares))
+            committers = cycle(_start_committers(work, shares))
+            committed: list[Future[None]] = []
+            for row in build_graph(work, shards, shares, stages).iter_rows():
+                written: Written | FacetError = _from_row(row)
+                if isinstance(written, FacetError):
+                    raise written
+                on_chunk(written.counts)
+                metrics.add(written.counts)
+                if total := ledger.add(written.shard, written.chunk, written.counts):
+                    committed.append(commits.submit(_commit, next(committers), written.shard, total, metrics))
+                    committed = [future for future in committed if not future.done() or future.result()]
+            for future in committed:
+                future.result()
+
+
+def build_graph(work: Work, shards: list[int], shares: Shares, stages: Stages) -> Dataset:
+    """Returns the dataset whose rows are the written chunks of some shards."""
+    # Ray's types know no arguments of functions and no classes with constructors: hence the ignores.
+    weights = ray.put(load_weights(work.config.normals.weights))
+    return (
+        ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        .flat_map(
+            Read,
+            fn_constructor_args=(work, stages),
+            compute=_pool(shares.read_actors),
+            num_cpus=IO_CPUS,
+        )
+        .map(
+            Crop,  # type: ignore[arg-type]
+            fn_constructor_args=(work, stages),
+            compute=_pool(shares.crop_actors),
+            num_cpus=shares.crop_cpus,
+        )
+        .map(
+            Normals,  # type: ignore[arg-type]
+            fn_constructor_args=(work, stages, weights),
+            compute=_pool(shares.normals_actors),
+            num_cpus=shares.normals_cpus,
+            num_gpus=shares.normals_gpus or None,
+        )
+        .map(
+            Write,  # type: ignore[arg-type]
+            fn_constructor_args=(work, stages),
+            compute=_pool(shares.write_actors),
+            num_cpus=IO_CPUS,
+        )
+    )
+
+
+class Read:
+    """Actor that fetches photos."""
+
+    def __init__(self, work: Work, stages: Stages):
+        self._work = work
+        self._stage = _make(stages.read, work)
+
+    def __call__(self, row: Row) -> Iterator[Row]:
+        """Yields the chunks of a shard as they are read."""
+        for chunk in range(self._work.plan.shard_chunks(row["shard"])):
+            try:
+                yield _to_row(self._stage(row["shard"], chunk))
+            except FacetError as error:
+                yield _to_row(error)
+                return
+
+
+class Crop:
+    """Actor that decodes, detects and crops."""
+
+    def __init__(self, work: Work, stages: Stages):
+        self._stage = _make(stages.crop, work.config)
+
+    def __call__(self, row: Row) -> Row:
+        """Takes a chunk through the stage."""
+        return _carry_out(self._stage, row)
+
+
+class Normals:
+    """Actor that runs the network."""
+
+    def __init__(self, work: Work, stages: Stages, weights: ray.ObjectRef):
+        self._stage = _make(stages.normals, work.config, ray.get(weights))
+
+    def __call__(self, row: Row) -> Row:
+        """Takes a chunk through the stage."""
+        return _carry_out(self._stage, row)
+
+
+class Write:
+    """Actor that encodes and writes."""
+
+    def __init__(self, work: Work, stages: Stages):
+        self._stage = _make(stages.write, work)
+
+    def __call__(self, row: Row) -> Row:
+        """Takes a chunk through the stage."""
+        return _carry_out(self._stage, row)
+
+
+class Committer:
+    """Actor that completes shards: the driver may be far from the storage."""
+
+    def __init__(self, work: Work):
+        self._work = work
+
+    def commit(self, shard: int, counts: Counts) -> None:
+        """Commits a shard whose chunks are all written."""
+        work = self._work
+        chunks = work.plan.shard_chunks(shard)
+        merge = bool(work.codes)
+        commit_shard(work.store, work.session, shard, chunks, counts, work.config.output, merge=merge)
+
+
+def _make(stage: Callable[..., Callable[..., Any]], *arguments: Any) -> Callable[..., Any]:
+    # Of a constructor that fails Ray keeps the text alone. Raised by the first chunk, the error arrives.
+    try:
+        return stage(*arguments)
+    except Exception as error:
+        reason = error
+
+    def fail(*_: Any) -> Any:
+        raise reason
+
+    return fail
+
+
+def _carry_out(stage: Callable[..., Message], row: Row) -> Row:
+    # What ends the run goes to the driver as a message does: of errors that stages raise, Ray Data keeps
+    # the text alone.
+    message = _from_row(row)
+    if isinstance(message, FacetError):
+        return row
+    try:
+        return _to_row(stage(message))
+    except FacetError as error:
+        return _to_row(error)
+
+
+def _to_row(message: Message | FacetError) -> Row:
+    return {"message": pickle.dumps(message, protocol=5)}
+
+
+def _from_row(row: Row) -> Any:
+    return pickle.loads(row["message"])  # noqa: S301 - made by our own workers
+
+
+def _pool(size: int) -> ActorPoolStrategy:
+    # One chunk in work and one waiting: more would only hold memory.
+    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2)
+
+
+def _start_committers(work: Work, shares: Shares) -> list[Any]:
+    actor = ray.remote(num_cpus=IO_CPUS, max_restarts=-1, max_task_retries=-1)(Committer)
+    return [actor.remote(work) for _ in range(shares.commit_actors)]
+
+
+def _commit(committer: Any, shard: int, counts: Counts, metrics: RunMetrics) -> None:
+    ray.get(committer.commit.remote(shard, counts))
+    logs.shard_committed(shard, counts)
+    metrics.commit(counts)
+
+
+def _batch_size(config: RunConfig, shares: Shares) -> int:
+    return config.normals.batch_size or (CUDA_BATCH if shares.normals_gpus else CPU_BATCH)
+
+
+@contextmanager
+def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
+    """Connects to the cluster, or starts one on this machine; yields its CPUs and GPUs."""
+    own = not ray.is_initialized()
+    if own:
+        address = config.address or os.environ.get("RAY_ADDRESS")
+        check_cluster(address)
+        options = {"address": address} if address else {"num_cpus": config.cpus, "include_dashboard": False}
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
+    try:
+        with requested(config) as size:
+            yield size
+    finally:
+        if own:
+            ray.shutdown()
+
+
+@contextmanager
+def _context(cpus: float) -> Iterator[None]:
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    # Rows are chunks: each becomes a block of its own, so that it goes on as soon as it is done.
+    context.target_max_block_size = 1
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=QUEUE_BYTES * (cpus + 4)
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with DataContext.current(context):
+        yield
+
+
+@contextmanager
+def _expected_errors() -> Iterator[None]:
+    """Turns errors of workers back into what they raised there."""
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, FacetError):
+                raise cause from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise FacetError(f"Ray failed: {str(error).splitlines()[0]}", "engine_failed") from error

@@ -1,0 +1,1 @@
+"""Labelled crops: what training and evaluation read."""

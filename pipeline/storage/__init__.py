@@ -1,0 +1,1 @@
+"""Files anywhere: paths and URLs, retries, whole files or none."""

@@ -1,0 +1,347 @@
+"""The benchmark: structure and counts, never speed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import dlib
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from rich.console import Console
+
+from jobs.bench import command as bench_command
+from pipeline.bench import memory, scale
+from pipeline.bench.baseline import measure_baseline
+from pipeline.bench.end_to_end import EngineRun, check_complete, job_command, measure_memory, write_list
+from pipeline.bench.machine import describe_machine
+from pipeline.bench.memory import peak_memory, tree_memory
+from pipeline.bench.photos import FACE, find_photos, vary, write_photos
+from pipeline.bench.report import Report
+from pipeline.bench.stages import measure_stages
+from pipeline.bench.steps import measure_steps
+from pipeline.bench.suite import BenchOptions, run_bench
+from pipeline.bench.timing import Rate, measure, one_core
+from pipeline.bench.training import make_sample, measure_augmentation, measure_training
+from pipeline.errors import InputError, PlanError, WeightsError
+from pipeline.normals.network import build_network
+from pipeline.run.markers import committed_shards, read_markers
+from pipeline.storage.store import Store
+from pipeline.weights import LoadedWeights, WeightsEntry, save_weights
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # Threads that wait for each other on a busy machine make tiny networks take many seconds.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> list[Path]:
+    return write_photos(tmp_path_factory.mktemp("photos"), 4)
+
+
+def test_machine_is_described():
+    machine = describe_machine()
+    assert machine["cores"] >= 1
+    assert machine["cpu"]
+    assert machine["packages"]["torch"] == torch.__version__
+    json.dumps(machine)
+
+
+def test_photos_are_jpegs_of_512_to_1024_pixels_with_a_face(photos, tmp_path):
+    detector = dlib.get_frontal_face_detector()
+    sizes = set()
+    for path in photos:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        assert path.read_bytes()[:2] == b"\xff\xd8"
+        assert 512 <= max(image.shape) <= 1024
+        assert len(detector(image, 0)) >= 1
+        sizes.add(image.shape)
+    assert len(sizes) > 1
+    again = write_photos(tmp_path, 4)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in photos]
+    assert find_photos(tmp_path) == again
+
+
+def test_varied_photos_keep_the_face():
+    portrait = np.zeros((512, 512, 3), np.uint8)
+    left, top, right, bottom = FACE
+    portrait[top:bottom, left:right] = 255
+    for seed in range(20):
+        image = vary(portrait, FACE, np.random.default_rng(seed))
+        bright = np.argwhere(image[..., 0] > 100)
+        # A face cut off at a border would touch it over its whole height or width.
+        height, width = np.ptp(bright, axis=0) + 1
+        assert abs(height / width - 1) < 0.05
+
+
+def test_no_photos_is_an_input_error(tmp_path):
+    with pytest.raises(InputError):
+        find_photos(tmp_path)
+
+
+def test_measure_counts_items_and_keeps_the_last_results():
+    calls = []
+
+    def double(item: int) -> int:
+        calls.append(item)
+        return 2 * item
+
+    rate, results = measure("double", double, [1, 2, 3], weight=lambda item: item, rounds=2)
+    assert results == [2, 4, 6]
+    assert calls == [1, 1, 2, 3, 1, 2, 3]
+    assert rate.count == 6
+    assert len(rate.seconds) == 2
+    assert Rate("x", 6, (3.0, 2.0)).per_second == 3.0
+
+
+def test_one_core_restores_the_threads():
+    torch.set_num_threads(2)
+    with one_core():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+@pytest.fixture(scope="module")
+def weights() -> LoadedWeights:
+    torch.manual_seed(0)
+    entry = WeightsEntry(name="fresh", architecture="compact", file="fresh.safetensors", sha256="0" * 64)
+    return LoadedWeights(build_network("compact").eval(), entry)
+
+
+def test_steps_are_all_measured_over_all_photos(photos, weights):
+    rates = measure_steps(photos, weights, batch=3)
+    assert [rate.name for rate in rates] == [
+        "read",
+        "decode",
+        "detect, seed",
+        "detect, fast",
+        "landmarks",
+        "crop and hull",
+        "normals, 3 at a time",
+        "encode crop, normals, mask",
+    ]
+    assert {rate.count for rate in rates} == {len(photos)}
+
+
+def test_stages_are_all_measured_over_all_photos(photos, weights_file, tmp_path):
+    listing = write_list(photos, 10, tmp_path)
+    rates = measure_stages(listing, tmp_path, str(weights_file), cores=2)
+    assert [(rate.name, rate.count, len(rate.seconds)) for rate in rates] == [
+        ("read", 10, 3),
+        ("crop", 10, 3),
+        ("normals", 10, 3),
+        ("write", 10, 3),
+    ]
+
+
+def test_a_core_that_fails_ends_the_measurement(photos, tmp_path):
+    listing = write_list(photos, 2, tmp_path)
+    with pytest.raises(WeightsError):
+        measure_stages(listing, tmp_path, str(tmp_path / "nothing.safetensors"), cores=2)
+
+
+def test_steps_need_a_face(weights, tmp_path):
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((100, 100, 3), np.uint8))
+    with pytest.raises(InputError, match="No face"):
+        measure_steps([tmp_path / "black.png"], weights)
+
+
+def test_baseline_takes_every_photo_the_seeds_way(photos, tmp_path):
+    black = tmp_path / "black.png"
+    cv2.imwrite(str(black), np.zeros((100, 100, 3), np.uint8))
+    rate, found = measure_baseline([black, photos[0]], tmp_path)
+    assert (rate.count, found) == (2, 1)
+    for name in ("crop", "mask", "normals"):
+        assert cv2.imread(str(tmp_path / f"{name}.jpg")).shape == (256, 256, 3)
+
+
+def test_baseline_names_a_file_that_is_no_photo(tmp_path):
+    (tmp_path / "text.jpg").write_text("no photo")
+    with pytest.raises(InputError, match=r"text\.jpg"):
+        measure_baseline([tmp_path / "text.jpg"], tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_peak_memory_covers_the_whole_process_tree(monkeypatch):
+    monkeypatch.setattr(memory, "INTERVAL_S", 0.01)
+    hold = "import hashlib; data = b'x' * 200_000_000; hashlib.sha256(data); hashlib.sha256(data)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}], check=True)"
+    assert peak_memory([sys.executable, "-c", child]) > 200_000_000
+    assert peak_memory([sys.executable, "-c", "import hashlib"]) < 100_000_000
+    assert tree_memory(os.getpid()) > 10_000_000
+
+
+def test_peak_memory_reports_a_failing_command():
+    with pytest.raises(PlanError, match="no such luck"):
+        peak_memory([sys.executable, "-c", "raise SystemExit('no such luck')"])
+
+
+@pytest.fixture(scope="module")
+def weights_file(weights, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "fresh.safetensors"
+    save_weights(weights.network, path)
+    return path
+
+
+@pytest.mark.slow
+def test_whole_runs_and_their_memory_are_measured(photos, weights_file, tmp_path):
+    options = BenchOptions(("local", "stages"), photos[0].parent, count=4, weights=str(weights_file))
+    parts = []
+    report = run_bench(options, tmp_path, parts.append)
+    assert parts == ["local", "stages"]
+    assert report.photos["distinct"] == len(photos)
+    (run,) = report.engines
+    assert (run.engine, run.images) == ("local", (1, 4))
+    assert min(run.seconds) > 0
+    assert [rate.count for rate in report.stages] == [len(photos)] * 4
+    assert report.efficiency(run) > 0
+    peaks = measure_memory("local", photos, (2,), tmp_path, str(weights_file))
+    assert list(peaks) == [2]
+    assert peaks[2] > 100_000_000
+
+
+def test_command_line_writes_json(photos, weights_file, tmp_path):
+    out = tmp_path / "bench.json"
+    arguments = [
+        "steps",
+        "--photos",
+        str(photos[0].parent),
+        "--weights",
+        str(weights_file),
+        "--json",
+        str(out),
+    ]
+    result = CliRunner().invoke(bench_command, arguments, catch_exceptions=False)
+    assert "detect, fast" in result.stdout
+    values = json.loads(out.read_text())
+    assert len(values["steps"]) == 8
+    assert values["photos"]["distinct"] == len(photos)
+
+
+def test_lists_repeat_photos_under_distinct_names(photos, tmp_path):
+    listing = write_list(photos, 10, tmp_path)
+    paths = [Path(line) for line in listing.read_text().splitlines()]
+    assert len(paths) == len(set(paths)) == 10
+    assert paths[0].read_bytes() == photos[0].read_bytes()
+    assert len({path.read_bytes() for path in paths}) == 10
+    assert np.array_equal(cv2.imread(str(paths[4])), cv2.imread(str(photos[0])))
+    assert write_list(photos, 10, tmp_path) == listing, "writing it again changes nothing"
+    command = job_command("local", listing, tmp_path / "out", "compact")
+    assert command[1:5] == ["-m", "jobs.normals", str(listing), str(tmp_path / "out")]
+    assert command[5:] == ["--engine", "local", "--weights", "compact"]
+
+
+def test_a_run_that_lost_photos_is_an_error(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"counts": {"images": 3}}))
+    check_complete(tmp_path, 3)
+    with pytest.raises(PlanError, match="3 of 4"):
+        check_complete(tmp_path, 4)
+
+
+def test_startup_and_rate_follow_from_two_runs():
+    run = EngineRun("ray", (100, 400), (25.0, 55.0))
+    assert run.per_second == pytest.approx(10)
+    assert run.startup_s == pytest.approx(15)
+
+
+def test_report_derives_efficiency_and_speedup():
+    machine = describe_machine() | {"cores": 2, "gpus": []}
+    report = Report(
+        machine,
+        photos={"distinct": 4, "megapixels": 0.5, "kilobytes": 120.0, "source": "made"},
+        steps=[Rate("decode", 10, (1.0,))],
+        stages=[Rate("crop", 10, (0.5,)), Rate("normals", 10, (0.5,))],
+        engines=[EngineRun("ray", (100, 400), (20.0, 40.0))],
+        baseline=Rate("baseline", 2, (2.0,)),
+        memory={"local": {200: 10**9, 2000: 10**9}},
+        rates=[Rate("render on one core", 8, (1.0,), "heads")],
+    )
+    assert report.stages_alone == pytest.approx(20)
+    values = json.loads(json.dumps(report.to_json()))
+    assert values["engines"][0]["efficiency"] == pytest.approx(0.75)
+    assert values["engines"][0]["speedup"] == pytest.approx(15)
+    text = printed(report)
+    for expected in (
+        "75% (target 85%)",
+        "15.0 (target 15.0)",
+        "20.0 images/s",
+        "1000",
+        "heads",
+        "0.50 megapixels",
+    ):
+        assert expected in text
+
+
+def printed(report: Report) -> str:
+    sink = io.StringIO()
+    report.print(Console(file=sink, width=120))
+    return sink.getvalue()
+
+
+def test_report_of_nothing_prints():
+    report = Report(describe_machine())
+    assert "cores" in printed(report)
+    values = report.to_json()
+    assert values["stages_alone_per_second"] is None
+    assert values["engines"] == []
+
+
+def test_training_sample_is_a_sphere():
+    sample = make_sample(64, 0)
+    assert sample.normals.shape == sample.image.shape == (64, 64, 3)
+    length = np.linalg.norm(sample.normals, axis=-1)
+    np.testing.assert_allclose(length[sample.regions > 0], 1, atol=1e-5)
+    assert (length[sample.regions == 0] == 0).all()
+    assert sample.normals[0, 32, 1] > 0.9, "y is up"
+
+
+def test_training_counts_paired_rows_only():
+    rate = measure_training(steps=2, batch_size=2, size=64)
+    assert rate.count == 4
+    assert rate.unit == "pairs"
+    assert measure_augmentation(3, size=64).count == 3
+
+
+def test_planning_and_resuming_are_measured(tmp_path):
+    plan = scale.measure_plan(500, tmp_path)
+    assert plan["images"] == 500
+    assert plan["plan_mb"] > 0
+    resume = scale.measure_resume(12, tmp_path)
+    assert resume["shards"] == 12
+    table = printed(Report(describe_machine(), scale={"plan": [plan], "resume": [resume]}))
+    assert "plan_mb" in table
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_does_twice_is_measured(photos, weights_file, tmp_path):
+    redo = scale.measure_redo(photos, 24, 8, tmp_path, str(weights_file))
+    assert redo["images"] == 24
+    assert redo["safe"] % 8 == 0
+    assert redo["twice_s"] == pytest.approx(redo["killed_after_s"] + redo["rest_s"] - redo["whole_s"])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    seconds = {"read": 0.001, "crop": 0.02, "normals": 0.02, "write": 0.001}
+    found = scale.measure_workers(4, seconds, 1.0, tmp_path, chunk_size=8)
+    assert found["ideal"] == pytest.approx(100)
+    assert found["efficiency"] == pytest.approx(found["per_second"] / 100)
+    store = Store(str(tmp_path / "workers-4"))
+    markers = read_markers(store, committed_shards(store))
+    assert sum(marker.counts.images for marker in markers) == 104

@@ -1,0 +1,323 @@
+"""Registry, checks at load, saving, import of the published weights, `facet weights`."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from click.testing import CliRunner
+
+from jobs import weights as job
+from pipeline import weights
+from pipeline.config import load_config
+from pipeline.errors import DataError, WeightsError
+from pipeline.normals import resnet_unet
+from pipeline.normals.network import build_network
+from pipeline.train.config import TrainConfig
+
+CARD = Path(__file__).resolve().parents[2] / "weights" / "README.md"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The user's folder of weights, empty; nothing is shipped."""
+    monkeypatch.setattr(weights, "shipped_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setenv("FACET_WEIGHTS", str(tmp_path / "user"))
+    return tmp_path / "user"
+
+
+@pytest.fixture(scope="module")
+def compact():
+    torch.manual_seed(0)
+    return build_network("compact").eval()
+
+
+@pytest.fixture(scope="module")
+def published():
+    """A state dict in the published 404-key form; the doubled image encoder shares its tensors."""
+    torch.manual_seed(1)
+    own = build_network("resnet_unet").state_dict()
+    state = {}
+    for name, shape in resnet_unet.published_shapes().items():
+        if name in own:
+            state[name] = own[name]
+        elif name in resnet_unet._UNUSED_SHAPES:
+            state[name] = torch.zeros(shape)
+    for old, new in resnet_unet._base_model_names(own).items():
+        state[f"base_model.{old}"] = own[new]
+    return state
+
+
+def register(network, name="mine", **options):
+    return weights.export_weights(network, name, licence="Apache-2.0", trained_how="not", **options)
+
+
+def same(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def card_lines() -> list[str]:
+    """The `facet` lines of the model card, continuation lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", CARD.read_text("utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("facet ")]
+
+
+@pytest.mark.parametrize("line", card_lines())
+def test_commands_of_the_model_card_can_be_parsed(line):
+    words = shlex.split(line, comments=True)[1:]
+    command, arguments = importlib.import_module(f"jobs.{words[0]}").command, words[1:]
+    while isinstance(command, click.Group):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    options = command.make_context(words[0], arguments).params
+    if words[0] == "train":
+        load_config(TrainConfig, options["config"], options["overrides"])
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", CARD.read_text("utf-8")) or [""])
+def test_pictures_of_the_model_card_are_there(picture):
+    assert (CARD.parent / picture).exists()
+
+
+def test_shipped_registry_is_valid_and_its_files_are_the_registered_ones():
+    for entry in weights.read_registry(weights.shipped_folder()):
+        weights.verify_weights(entry, weights.shipped_folder() / entry.file)
+
+
+def test_exported_weights_come_back_by_name(folder, compact):
+    entry = register(compact, scores={"heads": {"mean": 9.5}}, half=False)
+    loaded = weights.load_weights("mine")
+    assert loaded.entry == entry
+    assert entry.scores == {"heads": {"mean": 9.5}}
+    assert same(loaded.network, compact)
+    assert not loaded.network.training
+    assert [path for _, path in weights.list_weights()] == [folder / "mine.safetensors"]
+
+
+def test_half_precision_halves_the_file_and_loads_as_fp32(folder, compact):
+    register(compact, half=True)
+    register(compact, "whole", half=False)
+    assert (folder / "mine.safetensors").stat().st_size < 0.51 * (folder / "whole.safetensors").stat().st_size
+    network = weights.load_weights("mine").network
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    torch.testing.assert_close(network.head.weight, compact.head.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_exporting_again_replaces_the_entry_and_keeps_the_others(folder, compact):
+    register(compact, "first")
+    register(compact, "second")
+    register(compact, "first", scores={"heads": {"mean": 1.0}})
+    names = [entry.name for entry, _ in weights.list_weights()]
+    assert sorted(names) == ["first", "second"]
+    assert weights.find_weights("first")[0].scores
+
+
+def test_a_path_loads_without_a_registry(tmp_path, compact):
+    path = tmp_path / "run 7.safetensors"
+    digest = weights.save_weights(compact, path)
+    for given in (path, str(path)):
+        loaded = weights.load_weights(given)
+        assert same(loaded.network, compact)
+        assert (loaded.entry.architecture, loaded.entry.sha256) == ("compact", digest)
+
+
+def test_an_altered_file_is_refused(folder, compact):
+    register(compact)
+    path = folder / "mine.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="not the registered ones") as caught:
+        weights.load_weights("mine")
+    assert caught.value.code == "weights_checksum"
+
+
+def test_a_missing_file_is_named(folder, compact):
+    register(compact)
+    (folder / "mine.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"mine\.safetensors") as caught:
+        weights.load_weights("mine")
+    assert caught.value.code == "weights_missing"
+
+
+def test_an_unknown_name_lists_the_known_ones(folder, compact):
+    register(compact, "one")
+    register(compact, "two")
+    with pytest.raises(WeightsError, match="known: one, two") as caught:
+        weights.load_weights("three")
+    assert caught.value.code == "weights_unknown"
+
+
+def test_shipped_names_cannot_be_taken(folder, compact):
+    weights.export_weights(
+        compact, "compact", weights.shipped_folder(), licence="Apache-2.0", trained_how="not"
+    )
+    with pytest.raises(WeightsError, match="shipped"):
+        register(compact, "compact")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden"])
+def test_names_stay_within_the_folder(folder, compact, name):
+    with pytest.raises(WeightsError, match="cannot name weights"):
+        register(compact, name)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, compact):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeightsError, match="Cannot write"):
+        weights.save_weights(compact, tmp_path / "file" / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "weights: [{name: a}]",
+        "weights: 3",
+        "- a",
+        "weights: [",
+        "weights: [{name: a, architecture: compact, file: ../a.safetensors, sha256: " + "0" * 64 + "}]",
+    ],
+)
+def test_a_broken_registry_is_named(folder, text):
+    folder.mkdir()
+    (folder / "registry.yaml").write_text(text)
+    with pytest.raises(WeightsError, match=r"registry\.yaml"):
+        weights.list_weights()
+
+
+def test_weights_of_another_architecture_are_refused(folder, compact):
+    register(compact)
+    registry = yaml.safe_load((folder / "registry.yaml").read_text())
+    registry["weights"][0]["architecture"] = "resnet_unet"
+    (folder / "registry.yaml").write_text(yaml.safe_dump(registry))
+    with pytest.raises(WeightsError, match="does not hold weights of the architecture 'resnet_unet'"):
+        weights.load_weights("mine")
+
+
+def test_entries_that_the_architecture_does_not_have_are_named(tmp_path, compact):
+    path = tmp_path / "a.safetensors"
+    tensors = {**compact.state_dict(), "extra_head.weight": torch.zeros(1)}
+    safetensors.torch.save_file(tensors, path, {"architecture": "compact"})
+    with pytest.raises(WeightsError, match=r"unexpected extra_head\.weight"):
+        weights.load_weights(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1", b"\xff" * 64])
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="no safetensors file"):
+        weights.load_weights(path)
+
+
+def test_values_that_are_not_finite_are_not_written(tmp_path):
+    network = build_network("compact")
+    with torch.no_grad():
+        network.head.bias[0] = 1e6  # fits into fp32, not into fp16
+    weights.save_weights(network, tmp_path / "whole.safetensors")
+    with pytest.raises(WeightsError, match=r"head\.bias is not finite"):
+        weights.save_weights(network, tmp_path / "half.safetensors", half=True)
+    assert not (tmp_path / "half.safetensors").exists()
+
+
+def test_the_head_for_mask_and_confidence_is_rebuilt(tmp_path):
+    network = build_network("resnet_unet", extra_head=True)
+    weights.save_weights(network, tmp_path / "a.safetensors", half=True)
+    assert weights.load_weights(tmp_path / "a.safetensors").network.extra_head is not None
+
+
+@pytest.mark.parametrize("counters", [True, False], ids=["404 keys", "344 keys"])
+def test_published_weights_are_imported(folder, tmp_path, published, counters):
+    state = {k: v for k, v in published.items() if counters or not k.endswith("num_batches_tracked")}
+    assert len(state) == (404 if counters else 344)
+    torch.save(state, tmp_path / "model.pth")
+    result = CliRunner().invoke(job.command, ["import", str(tmp_path / "model.pth")], catch_exceptions=False)
+    assert "CC-BY-NC-4.0" in result.output
+    loaded = weights.load_weights("resnet_unet")
+    assert loaded.entry.licence == "CC-BY-NC-4.0"
+    for name, tensor in loaded.network.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(tensor, published[name])
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
+    torch.save({"conv_last.bias": Hostile(tmp_path / "harm")}, tmp_path / "model.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Hostile(tmp_path / "harm")))
+    for name in ("model.pth", "plain.pth"):
+        with pytest.raises(WeightsError, match="opened safely"):
+            weights.import_published(tmp_path / name)
+    assert not (tmp_path / "harm").exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"a": "text"}, {}, {1: torch.zeros(1), "a": torch.zeros(1)}, {"a": torch.eye(2).to_sparse()}],
+)
+def test_a_file_that_is_no_state_dict_is_refused(folder, tmp_path, content):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(WeightsError, match=r"state dict|missing"):
+        weights.import_published(tmp_path / "model.pth")
+
+
+def test_a_pickle_is_not_loaded_as_weights(tmp_path):
+    with pytest.raises(WeightsError, match="facet weights import"):
+        weights.load_weights(str(tmp_path / "model.pth"))
+
+
+def test_command_line_lists_shows_and_verifies(folder, compact):
+    run = CliRunner().invoke
+    assert "No weights" in run(job.command, ["list"]).output
+    entry = register(compact)
+    line = run(job.command, ["list"]).output.splitlines()[1]
+    assert line.split()[:3] == ["mine", "compact", "Apache-2.0"]
+    shown = yaml.safe_load(run(job.command, ["show", "mine"]).output)
+    assert shown["sha256"] == entry.sha256
+    assert entry.sha256 in run(job.command, ["verify"]).output
+
+
+def test_an_altered_file_ends_the_command_with_code_2(folder, compact, monkeypatch, capsys):
+    from jobs import entry
+
+    register(compact)
+    (folder / "mine.safetensors").write_bytes(b"other")
+    monkeypatch.setattr(sys, "argv", ["facet", "verify"])
+    with pytest.raises(SystemExit) as caught:
+        entry.run(job.command)
+    assert caught.value.code == 2
+    assert "weights_checksum" in capsys.readouterr().err
+
+
+def test_trained_weights_are_added_with_their_scores(folder, compact, tmp_path):
+    weights.save_weights(compact, tmp_path / "trained.safetensors")
+    (tmp_path / "evaluation.json").write_text('{"hull": {"all": {"mean": 9.123, "median": 7.5}}}')
+    arguments = ["add", str(tmp_path / "trained.safetensors"), "--name", "mine", "--licence", "MIT"]
+    arguments += ["--trained-how", "briefly", "--score", f"heads={tmp_path / 'evaluation.json'}"]
+    CliRunner().invoke(job.command, arguments, catch_exceptions=False)
+    entry, path = weights.find_weights("mine")
+    assert (entry.licence, entry.trained_how) == ("MIT", "briefly")
+    assert entry.scores == {"heads": {"mean": 9.12, "median": 7.5}}
+    assert path == folder / "mine.safetensors"
+    with pytest.raises(DataError, match="facet evaluate"):
+        job.read_score("heads=missing.json")

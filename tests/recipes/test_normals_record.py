@@ -1,0 +1,97 @@
+"""The records' schema and what a record says of a photo that failed."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DecodeError
+from pipeline.run import records
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def a_face() -> dict:
+    return {
+        "index": 0,
+        "box": [1.0, 2.0, 3.0, 4.0],
+        "score": 0.5,
+        "landmarks": [float(number) for number in range(136)],
+        "crop_window": {"left": 1, "top": 2, "size": 3},
+        "crop_png": b"crop",
+        "normal_png": b"normal",
+        "mask_png": b"mask",
+    }
+
+
+def test_schema_is_the_promised_one():
+    face = pa.struct(
+        {
+            "index": pa.int32(),
+            "box": pa.list_(pa.float32(), 4),
+            "score": pa.float32(),
+            "landmarks": pa.list_(pa.float32()),
+            "crop_window": pa.struct({"left": pa.int32(), "top": pa.int32(), "size": pa.int32()}),
+            "crop_png": pa.binary(),
+            "normal_png": pa.binary(),
+            "mask_png": pa.binary(),
+        }
+    )
+    text = dict.fromkeys(("sha256", "status", "error_code", "error_message"), pa.string())
+    promised = {"id": pa.int64(), "uri": pa.string(), "width": pa.int32(), "height": pa.int32(), **text}
+    promised["duplicate_of"] = pa.int64()
+    assert dict(zip(records.SCHEMA.names, records.SCHEMA.types, strict=True)) == promised | {
+        "faces": pa.list_(face)
+    }
+
+
+def test_every_field_is_described():
+    fields = [*records.SCHEMA, *records.FACE, *records.CROP_WINDOW]
+    assert all(len(field.metadata[b"description"]) > 20 for field in fields)
+
+
+def test_error_codes_are_those_of_the_readme():
+    (table,) = re.findall(r"<!-- codes -->\n(.*?)<!-- /codes -->", README.read_text("utf-8"), re.DOTALL)
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert set(named) <= set(records.ERROR_CODES)
+    assert len(set(records.ERROR_CODES)) == len(records.ERROR_CODES)
+
+
+def test_records_survive_parquet_with_their_types():
+    done = records.new_record(2**63 - 1, "a/é.jpg") | {"status": records.OK, "faces": [a_face(), a_face()]}
+    failed = records.new_record(-(2**63), "b")
+    records.set_failed(failed, DecodeError("Cut short.", "truncated"))
+    file = io.BytesIO()
+    pq.write_table(records.to_table([done, failed]), file, **records.PARQUET_OPTIONS)
+    table = pq.read_table(file)
+    assert table.schema.equals(records.SCHEMA)
+    assert table.to_pylist() == [done, failed]
+
+
+def test_pngs_are_stored_as_they_are():
+    file = io.BytesIO()
+    row = records.new_record(1, "a") | {"status": records.OK, "faces": [a_face()]}
+    pq.write_table(records.to_table([row]), file, **records.PARQUET_OPTIONS)
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
+    pngs = {path: column for path, column in columns.items() if path.endswith("_png")}
+    assert len(pngs) == 3
+    assert {column.compression for column in pngs.values()} == {"UNCOMPRESSED"}
+    assert not any(column.is_stats_set for column in pngs.values())
+    assert columns["uri"].compression == "ZSTD"
+
+
+def test_failures_keep_their_code_and_lose_their_faces():
+    for error, code, message in (
+        (DecodeError("Cut short.", "truncated"), "truncated", "Cut short."),
+        (MemoryError(), "out_of_memory", "There was not enough memory for this photo."),
+        (ZeroDivisionError("odd"), "internal_error", "ZeroDivisionError: odd"),
+    ):
+        row = records.new_record(1, "a") | {"faces": [a_face()]}
+        records.set_failed(row, error)
+        assert (row["status"], row["error_code"], row["error_message"]) == (records.FAILED, code, message)
+        assert row["faces"] == []

@@ -1,0 +1,307 @@
+"""`facet plan`: a plan that `facet normals` goes on from, its extension, and what a run will take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs import normals, plan
+from pipeline.config import load_config
+from pipeline.errors import ConfigError, OutputError
+from pipeline.images.sources import ListedFile
+from pipeline.run import estimate as estimates
+from pipeline.run import folder as folders
+from pipeline.run import job
+from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig, RunConfig
+from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
+from pipeline.run.folder import make_plan
+from pipeline.run.plan import NewPhotos, read_plan, write_plan
+from pipeline.run.state import OWN_NAMES, read_state
+from pipeline.run.status import run_status
+from pipeline.storage.store import Store
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch) -> Path:
+    """Folder of files that are no photos: their records are quickly made."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    add_files(tmp_path / "in", range(5))
+    return tmp_path / "in"
+
+
+def add_files(folder: Path, numbers: range) -> None:
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        (folder / f"{number:03}.jpg").write_bytes(b"no image %d" % number)
+
+
+@pytest.fixture
+def facet(source, random_weights, tmp_path):
+    """Runs a job over the folder, with shards of two files."""
+
+    def invoke(job, *options: str, code: int | type[Exception] = 0) -> Result:
+        settings = [f"normals.weights={random_weights}", "plan.shard_size=2", "engine.cpus=1"]
+        arguments = [str(source), str(tmp_path / "out"), *options, "--set", "output.report=false"]
+        for setting in settings:
+            arguments += ["--set", setting]
+        done = CliRunner().invoke(job.command, arguments)
+        if isinstance(code, int):
+            assert done.exit_code == code, (done.output, done.exception)
+        else:
+            assert isinstance(done.exception, code), done.output
+        return done
+
+    return invoke
+
+
+def test_run_goes_on_from_its_plan(facet, source, tmp_path, monkeypatch):
+    done = facet(plan, "--set", "estimate.cpus=2", "--set", "estimate.gpus=0")
+    assert "5 photos, 0.0 MB, in 3 shards." in done.stdout
+    assert "on 2 CPU cores as the configuration says" in done.stdout
+    store = Store(str(tmp_path / "out"))
+    state = read_state(store)
+    assert state is not None
+    assert (state["status"], state["plan"]["images"], run_status(store).status) == ("planned", 5, "planned")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "plan").iterdir()}
+    monkeypatch.setattr(folders, "plan_run", None)
+    done = facet(normals)
+    assert "holds the plan of this run" in done.stderr
+    assert done.stdout.startswith("5 photos in ")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "plan").iterdir()} == before
+    assert run_status(store).status == "complete"
+
+
+def test_plan_that_is_there_is_not_made_again(facet, source, tmp_path):
+    facet(plan)
+    add_files(source, range(5, 6))
+    done = facet(plan, code=OutputError)
+    assert "holds a plan of 5 photos already" in str(done.exception)
+    facet(plan, "--bits", "16", code=OutputError)
+    facet(plan, "--on-existing", "overwrite", "--bits", "16")
+    planned = read_plan(Store(str(tmp_path / "out")))
+    assert planned is not None
+    assert planned.images == 6
+    done = facet(normals, code=OutputError)
+    assert "output.bits: 16 -> 8" in str(done.exception)
+
+
+@pytest.mark.parametrize("again", [["--on-existing", "overwrite"], []])
+@pytest.mark.parametrize("removed", range(len(OWN_NAMES)))
+def test_overwriting_that_was_killed_is_done_again(facet, source, tmp_path, monkeypatch, removed, again):
+    add_files(source, range(5, 9))
+    facet(normals)
+    for number in range(5, 9):
+        (source / f"{number:03}.jpg").unlink()
+    left = iter(range(removed))
+    remove = Store.remove
+
+    def killed(store, name):
+        if next(left, None) is None:
+            raise RuntimeError("killed")
+        remove(store, name)
+
+    monkeypatch.setattr(Store, "remove", killed)
+    facet(normals, "--on-existing", "overwrite", "--bits", "16", code=RuntimeError)
+    monkeypatch.setattr(Store, "remove", remove)
+    facet(normals, *again, "--bits", "16")
+    status = run_status(Store(str(tmp_path / "out")))
+    assert (status.status, status.counts.images) == ("complete", 5)
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 3
+
+
+def test_plan_without_its_photos_is_said(facet, source, tmp_path):
+    facet(plan)
+    for path in (tmp_path / "out" / "plan").glob("photos-*"):
+        path.unlink()
+    done = facet(normals, code=OutputError)
+    assert "The plan in" in str(done.exception)
+
+
+def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, tmp_path, monkeypatch):
+    add = job.Progress.add
+
+    def lifted(self, counts):
+        monkeypatch.undo()
+        facet(plan, "--extend")
+        add(self, counts)
+
+    monkeypatch.setattr(job.Progress, "add", lifted)
+    facet(normals, "--limit", "2")
+    status = run_status(Store(str(tmp_path / "out")))
+    assert (status.status, status.counts.images) == ("complete", 5)
+    assert facet(normals).stdout.startswith("5 photos in ")
+
+
+def test_limit_in_run_json_is_mended_by_another_extension(facet, tmp_path):
+    facet(normals, "--limit", "2")
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    facet(plan, "--extend")
+    (tmp_path / "out" / "run.json").write_bytes(before)  # killed in between
+    facet(normals, code=OutputError)
+    facet(plan, "--extend")
+    assert facet(normals).stdout.startswith("5 photos in ")
+
+
+def test_new_photos_are_added_to_a_run_that_is_complete(facet, source, tmp_path):
+    done = facet(plan, "--extend", code=OutputError)
+    assert "no plan" in str(done.exception)
+    facet(normals)
+    out = tmp_path / "out"
+    kept = {path: path.read_bytes() for path in [*(out / "records").iterdir(), *(out / "_done").iterdir()]}
+    add_files(source, range(5, 8))
+    (source / "001.jpg").unlink()
+    assert "facet plan --extend" in str(facet(normals, code=OutputError).exception)
+    done = facet(plan, "--extend")
+    assert "3 photos added." in done.stdout
+    assert "1 photo of the plan gone from the input" in done.stdout
+    assert "8 photos" in done.stdout
+    assert "3 photos of them are still to be done." in done.stdout
+    assert run_status(Store(str(out))).status == "planned"
+    assert facet(normals).stdout.startswith("8 photos in ")
+    assert {path: path.read_bytes() for path in kept} == kept
+    uris = ds.dataset(f"{out}/records").to_table()["uri"].to_pylist()
+    assert sorted(uris) == [str(source / f"{number:03}.jpg") for number in range(8)]
+    before = (out / "plan" / "plan.json").read_bytes()
+    assert "There are no new photos" in facet(plan, "--extend").stdout
+    assert (out / "plan" / "plan.json").read_bytes() == before
+    assert run_status(Store(str(out))).status == "complete"
+
+
+def test_trial_with_a_limit_is_extended_to_all(facet, source, tmp_path):
+    facet(plan, "--limit", "2")
+    done = facet(plan, "--extend")
+    assert "3 photos added." in done.stdout
+    state = read_state(Store(str(tmp_path / "out")))
+    assert state is not None
+    assert state["limit"] is None
+    assert facet(normals).stdout.startswith("5 photos in ")
+
+
+def test_planner_that_was_killed_is_in_nobodys_way(facet, source, random_weights, tmp_path, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_new", killed)
+        done = facet(plan, code=130)
+    assert "Stopped" in done.stderr
+    assert run_status(Store(str(tmp_path / "out"))).status == "planning"
+    assert facet(normals, "--bits", "16").stdout.startswith("5 photos in ")
+    assert len(list((tmp_path / "out" / "plan").iterdir())) == 2
+
+
+def test_another_run_that_is_planned_meanwhile_is_not_mixed_up(source, random_weights, tmp_path, monkeypatch):
+    """Both found the folder empty: the plan belongs to the first, and the second is told."""
+    out = str(tmp_path / "out")
+    first, second = (
+        load_config(RunConfig, None, [f"normals.weights={random_weights}", f"output.bits={bits}"])
+        for bits in (8, 16)
+    )
+    original = folders.write_plan
+
+    def overtaken(store, listed, config, run):
+        monkeypatch.undo()
+        make_plan(str(source), out, first)
+        return original(store, listed, config, run)
+
+    monkeypatch.setattr(folders, "write_plan", overtaken)
+    with pytest.raises(OutputError, match="another run"):
+        make_plan(str(source), out, second)
+
+
+def test_new_photos_are_found_in_flat_memory(tmp_path):
+    """A million ids, and nothing else of the plan, are held."""
+    store = Store(str(tmp_path))
+    count = 20_000
+    listed = [ListedFile(number * 977, f"/photos/{number:0100}.jpg") for number in range(count)]
+    new = NewPhotos(store, write_plan(store, listed, PlanConfig()), iter(listed))
+    held = [value for value in vars(new).values() if isinstance(value, np.ndarray)]
+    assert sum(value.nbytes for value in held) == 9 * count
+    assert list(new) == []
+
+
+class TestEstimate:
+    def test_cpus_alone(self):
+        config = EstimateConfig(images_per_cpu=10, cpu_hour_price=0.05, currency="EUR")
+        found = estimate_run(3_600_000, Resources(20, 0, "of the cluster"), config)
+        assert (found.rate, found.hours, found.cost) == (200, 5, 5)
+        assert describe_estimate(found) == [
+            "The records will take about 720.0 GB.",
+            "Time on 20 CPU cores of the cluster: about 5 h 0 min, at 200 photos a second.",
+            "Cost: about 5.00 EUR.",
+        ]
+
+    def test_gpus(self):
+        config = EstimateConfig(images_per_gpu=500, cpu_hour_price=0.1, gpu_hour_price=1)
+        found = estimate_run(3_600_000, Resources(20, 2, "x"), config)
+        assert (found.rate, found.hours, found.cost) == (1000, 1, 4)
+
+    @pytest.mark.parametrize(
+        ("resources", "config", "lacking"),
+        [
+            (Resources(4, 1, "x"), {}, ["images_per_gpu", "cpu_hour_price", "gpu_hour_price"]),
+            (Resources(4, 0, "x"), {"gpu_hour_price": 1}, ["cpu_hour_price"]),
+            (Resources(None, None, "x"), {"cpu_hour_price": 1, "gpu_hour_price": 1}, ["estimate.cpus"]),
+        ],
+    )
+    def test_what_is_not_known_is_said_and_not_invented(self, resources, config, lacking):
+        found = estimate_run(1000, resources, EstimateConfig(**config))
+        assert found.cost is None
+        assert (found.hours is None) == (resources.gpus != 0)
+        assert len(found.lacking) == len(lacking)
+        assert all(name in line for name, line in zip(lacking, found.lacking, strict=True))
+        assert "Cost: not known." in describe_estimate(found)
+
+    def test_resources(self, monkeypatch):
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(estimates, "_machine_resources", lambda cpus: (cpus or 8, 1))
+        monkeypatch.setattr(estimates, "_cluster_resources", lambda address: (64, 4))
+
+        def found(engine=None, **config):
+            settings = RunConfig(engine=EngineConfig(**(engine or {})), **config)
+            return find_resources(settings)
+
+        assert (found().cpus, found().gpus) == (8, 1)
+        assert found({"cpus": 3}).cpus == 3
+        assert found(normals={"device": "cpu"}).gpus == 0
+        assert found({"address": "auto"}).gpus == 4
+        assert found({"address": "auto", "request_gpus": 9}).gpus == 9
+        assert found({"address": "auto", "name": "local"}).gpus == 1
+        given = found(estimate={"cpus": 100, "gpus": 0})
+        assert (given.cpus, given.gpus) == (100, 0)
+        monkeypatch.setattr(estimates, "_cluster_resources", lambda address: (None, None))
+        assert found({"address": "10.0.0.1:6379"}).cpus is None
+
+
+def test_prices_cannot_be_negative():
+    with pytest.raises(ConfigError):
+        load_config(RunConfig, None, ["estimate.cpu_hour_price=-1"])
+
+
+def test_folders_whose_names_are_not_utf8(random_weights, tmp_path):
+    source, out = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9", b"out\xe9"))
+    add_files(source, range(2))
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.normals",
+        source,
+        out,
+        "--set",
+        f"normals.weights={random_weights}",
+    ]
+    # As a process of its own: pytest-xdist cannot carry what such a run logs.
+    done = subprocess.run([*command, "--set", "engine.cpus=1"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"2 photos in ")
+    state = read_state(Store(str(out)))
+    assert state is not None
+    assert state["input"].endswith(r"caf\udce9")
+    assert (out / "report" / "index.html").exists()

@@ -1,0 +1,180 @@
+"""What is told about a run from its folder alone, whoever works on it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from run_folder import failed, no_face
+
+from jobs.status import command
+from pipeline.errors import OutputError
+from pipeline.images.sources import ListedFile
+from pipeline.run import records
+from pipeline.run.config import OutputConfig, PlanConfig
+from pipeline.run.counts import Counts
+from pipeline.run.markers import marker_name
+from pipeline.run.plan import extend_plan, write_plan
+from pipeline.run.shards import commit_shard, write_part
+from pipeline.run.state import KIND
+from pipeline.run.status import RunStatus, describe_status, recent_rate, run_status
+from pipeline.storage.store import Store
+
+BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def make_run(folder: Path, photos: int = 10, status: str = "running", **state: Any) -> Store:
+    """A run over photos of which each is a shard."""
+    store = Store(str(folder))
+    listed = [ListedFile(number, f"/{number}.jpg", 100) for number in range(photos)]
+    write_plan(store, listed, PlanConfig(shard_size=1))
+    values = {"kind": KIND, "status": status, "started": BEGAN.isoformat(), "ended": None, **state}
+    store.write("run.json", json.dumps(values).encode())
+    return store
+
+
+def commit(store: Store, shard: int, committed: datetime | None, code: str | None = None) -> None:
+    uri = f"/{shard}.jpg"
+    row = failed(shard, uri, code, "Cut.") if code else no_face(shard, uri)
+    write_part(store, "s", shard, 0, records.to_table([row]))
+    commit_shard(store, "s", shard, 1, Counts(images=1), OutputConfig())
+    marker = json.loads(store.read(marker_name(shard)))
+    if committed is None:
+        del marker["committed"]  # as earlier versions wrote them
+    else:
+        marker["committed"] = committed.isoformat()
+    store.write(marker_name(shard), json.dumps(marker).encode())
+
+
+def test_running_run(tmp_path):
+    store = make_run(tmp_path)
+    for shard in (0, 5, 7):
+        commit(store, shard, after(10 * (shard + 1)), "truncated" if shard else None)
+    found = run_status(store, now=after(100))
+    assert (found.status, found.shards_done, found.shards) == ("running", 3, 10)
+    assert (found.images_done, found.images) == (3, 10)
+    assert found.rate == pytest.approx(3 / 80)
+    assert found.seconds_left == pytest.approx(7 / (3 / 80))
+    assert found.last_commit == after(80)
+    assert found.seconds_since_commit == 20
+    assert not found.quiet
+    assert found.counts is not None
+    assert found.counts.error_codes == {"truncated": 2}
+    assert describe_status(found).splitlines() == [
+        "running: 3 of 10 photos (30.0 %), 3 of 10 shards.",
+        "0 faces, 2 photos failed.",
+        "0.0 photos a second, 3:07 left, the last shard 0:20 ago.",
+        "  truncated: 2",
+        "    /5.jpg: Cut.",
+        "    /7.jpg: Cut.",
+    ]
+
+
+def test_quick_reads_no_marker(tmp_path, monkeypatch):
+    store = make_run(tmp_path)
+    commit(store, 0, after(10))
+    read = Store.read
+
+    def guarded(self: Store, name: str) -> bytes:
+        assert not name.startswith("_done/")
+        return read(self, name)
+
+    monkeypatch.setattr(Store, "read", guarded)
+    found = run_status(store, quick=True)
+    assert (found.images_done, found.counts, found.rate) == (1, None, None)
+    assert describe_status(found) == "running: 1 of 10 photos (10.0 %), 1 of 10 shards."
+
+
+@pytest.mark.parametrize(
+    ("state", "done", "status"),
+    [
+        ({"status": "planned"}, 0, "planned"),
+        ({"status": "stopped", "ended": after(60).isoformat()}, 2, "stopped"),
+        ({"status": "stopped", "ended": after(15).isoformat()}, 2, "running"),
+        ({"status": "failed", "ended": after(15).isoformat()}, 1, "failed"),
+        ({"status": "running"}, 10, "complete"),
+        ({"status": "complete"}, 9, "stopped"),
+    ],
+)
+def test_status_is_what_the_markers_say(tmp_path, state, done, status):
+    """Of two processes the one that was stopped may have been the last to write run.json."""
+    store = make_run(tmp_path, **state)
+    for shard in range(done):
+        commit(store, shard, after(10 * (shard + 1)))
+    assert run_status(store, now=after(100)).status == status
+
+
+def test_run_that_may_be_dead_is_told(tmp_path):
+    store = make_run(tmp_path)
+    assert not run_status(store, now=after(60)).quiet
+    assert run_status(store, now=after(3600)).quiet
+    commit(store, 0, after(3500))
+    assert not run_status(store, now=after(3600)).quiet
+    found = run_status(store, now=after(7200))
+    assert found.quiet
+    assert "may have been killed" in describe_status(found)
+
+
+def test_markers_without_times(tmp_path):
+    store = make_run(tmp_path)
+    commit(store, 0, None)
+    found = run_status(store, now=after(60))
+    assert (found.images_done, found.rate, found.last_commit) == (1, None, None)
+
+
+def test_rate_is_that_of_the_last_hour_of_the_session():
+    hours = [(after(600 * number), 60) for number in range(1, 61)]
+    assert recent_rate(hours, BEGAN) == pytest.approx(0.1)
+    assert recent_rate([*hours, (after(200_000), 7200)], after(199_000)) == pytest.approx(7.2)
+    assert recent_rate([*hours, (after(200_000), 7200)], BEGAN) == pytest.approx(2)
+    assert recent_rate([], BEGAN) is None
+    assert recent_rate([(BEGAN, 5)], BEGAN) is None
+
+
+def test_extension_counts(tmp_path):
+    store = make_run(tmp_path, photos=1, status="complete")
+    commit(store, 0, after(10))
+    assert run_status(store).status == "complete"
+    from pipeline.run.plan import read_plan
+
+    plan = read_plan(store)
+    assert plan is not None
+    extend_plan(store, plan, [ListedFile(7, "/7.jpg"), ListedFile(8, "/8.jpg")], PlanConfig())
+    found = run_status(store)
+    assert (found.images_done, found.images, found.shards_done, found.shards) == (1, 3, 1, 2)
+
+
+def test_run_without_a_plan_yet(tmp_path):
+    store = make_run(tmp_path, status="planning")
+    store.remove("plan")
+    found = run_status(store)
+    assert (found.status, found.images, found.shards) == ("planning", None, None)
+    assert describe_status(found) == "planning; there is no plan yet."
+
+
+def test_folder_without_a_run(tmp_path):
+    with pytest.raises(OutputError, match="There is no run in"):
+        run_status(Store(str(tmp_path / "nothing")))
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match=r"thesis\.tex"):
+        run_status(Store(str(tmp_path)))
+
+
+def test_command(tmp_path):
+    commit(make_run(tmp_path), 3, after(10), "timeout")
+    done = CliRunner().invoke(command, [str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert set(found) == set(RunStatus.__dataclass_fields__)
+    assert (found["images_done"], found["counts"]["error_code"]) == (1, {"timeout": 1})
+    assert found["last_commit"] == after(10).isoformat()
+    assert "1 of 10 photos" in CliRunner().invoke(command, [str(tmp_path)]).stdout
+    assert CliRunner().invoke(command, [str(tmp_path), "--quick"]).exit_code == 0
