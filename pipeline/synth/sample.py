@@ -24,6 +24,7 @@ from pipeline.faces.crop import CropWindow
 from pipeline.geometry import head_model as ict
 from pipeline.geometry.cameras import Cameras
 from pipeline.geometry.head_model import FaceModel, load_face_model
+from pipeline.geometry.head_regions import dense_vertices
 from pipeline.regions import ANSWER, Region
 from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
@@ -166,7 +167,7 @@ class Sampler:
         covered = gbuffer.coverage
         regions = shrink_regions(rendered.region, factor)
         landmarks, _ = labels.project_vertices(gbuffer, self.model.landmarks)
-        dense, visible = labels.project_vertices(gbuffer, labels.dense_vertices(self.model))
+        dense, visible = labels.project_vertices(gbuffer, dense_vertices(self.model))
         for points in (landmarks, dense):
             points[..., :2] = (points[..., :2] + 0.5) / factor - 0.5
         return Batch(

@@ -10,6 +10,7 @@ from pipeline.errors import AssetsError
 from pipeline.faces.crop import CROP_SCALE, crop_window
 from pipeline.geometry import head_model as ict
 from pipeline.geometry.cameras import Cameras
+from pipeline.geometry.head_regions import DENSE_POINTS, dense_vertices
 from pipeline.regions import Region
 from pipeline.synth import labels
 from pipeline.synth.gbuffer import render_gbuffer
@@ -135,8 +136,8 @@ def test_regions_of_a_frontal_face(model):
 
 
 def test_dense_points_are_spread_and_hidden_ones_known(model):
-    ids = labels.dense_vertices(model)
-    assert len(ids) == len(set(ids.tolist())) == labels.DENSE_POINTS
+    ids = dense_vertices(model)
+    assert len(ids) == len(set(ids.tolist())) == DENSE_POINTS
     points = model.neutral[ids]
     nearest = (torch.cdist(points, points) + 1e3 * torch.eye(len(ids))).amin(1)
     assert nearest.min() > 0.35, "two points nearly coincide"
