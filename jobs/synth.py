@@ -11,7 +11,7 @@ from pydantic import Field
 
 from jobs import entry
 from pipeline.config import Section, load_config
-from pipeline.normals.encoding import encode_png
+from pipeline.images.png import encode_png
 from pipeline.storage.store import Store
 from pipeline.synth.dataset import DatasetConfig, ExecutionConfig, resolve_device, write_dataset
 from pipeline.synth.sample import Sampler

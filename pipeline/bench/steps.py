@@ -16,8 +16,9 @@ from pipeline.faces.detect import DetectConfig
 from pipeline.faces.detectors import FastDetector, SeedDetector, to_grey
 from pipeline.faces.landmarks import Box, LandmarkPredictor
 from pipeline.images.decode import DecodeConfig, decode_image
+from pipeline.images.png import encode_png
 from pipeline.images.read import ReadConfig, read_bytes
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.weights import LoadedWeights
 

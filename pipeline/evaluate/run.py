@@ -24,7 +24,7 @@ from pipeline.evaluate.cases import read_cases
 from pipeline.evaluate.invariance import LIGHT_SEED, describe, light_invariance, mirror_invariance
 from pipeline.evaluate.score import ImageScore, score_samples, summarise, table, to_json
 from pipeline.evaluate.sheets import sheet, sheet_row
-from pipeline.normals.encoding import encode_png
+from pipeline.images.png import encode_png
 from pipeline.normals.network import CrossModalNet
 from pipeline.samples.schema import SIZE
 from pipeline.train import checkpoint

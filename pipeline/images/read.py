@@ -23,8 +23,9 @@ from pydantic import Field
 
 from pipeline.config import Section
 from pipeline.errors import ReadError
-from pipeline.storage.places import StorageConfig, explain, local_path, open_filesystem, retry_rule, scheme
+from pipeline.storage.places import StorageConfig, local_path, open_filesystem, scheme
 from pipeline.storage.ranges import read_once
+from pipeline.storage.retries import explain, retry_rule
 
 
 class ReadConfig(Section):

@@ -38,8 +38,9 @@ from pipeline.images.walk import (
     walk_remote,
 )
 from pipeline.redact import shown_uri
-from pipeline.storage.places import StorageConfig, explain, local_path, local_uri, open_filesystem, scheme
+from pipeline.storage.places import StorageConfig, local_path, local_uri, open_filesystem, scheme
 from pipeline.storage.ranges import open_remote
+from pipeline.storage.retries import explain
 
 LIST_SUFFIXES = (".txt", ".list", ".lst", ".parquet")
 """A single file with one of these names is a list of URIs, unless its content is an image."""

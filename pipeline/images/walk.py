@@ -14,7 +14,8 @@ from typing import Any
 from fsspec.asyn import sync
 
 from pipeline.redact import redact, shown_uri
-from pipeline.storage.places import explain, local_uri
+from pipeline.storage.places import local_uri
+from pipeline.storage.retries import explain
 
 EXAMPLES = 3
 """Examples kept for each kind of note."""

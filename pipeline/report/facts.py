@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from pipeline.normals.encoding import Convention
+from pipeline.redact import shown_uri
 from pipeline.run.counts import numbered
-from pipeline.storage.places import shown_uri
 
 STAGE_NAMES = {
     "read": "Read",

@@ -9,10 +9,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from pipeline.redact import shown_uri
 from pipeline.report.facts import RunFacts
 from pipeline.report.sheet import Card, Photo
 from pipeline.report.tally import Tally
-from pipeline.storage.places import shown_uri
 
 _HERE = Path(__file__).parent
 MOST_TEXT = 600

@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError
-from pipeline.normals.encoding import SIGNS, Convention, decode_normals, decode_png, encode_normals
+from pipeline.images.png import decode_png
+from pipeline.normals.encoding import SIGNS, Convention, decode_normals, encode_normals
+from pipeline.redact import shown_uri
 from pipeline.report.light import fit_light
-from pipeline.storage.places import shown_uri
 
 ReadBytes = Callable[[list[str]], list[bytes | ImageError]]
 """URIs -> content of the files, or why it cannot be had."""

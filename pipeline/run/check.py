@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DecodeError
 from pipeline.faces.crop import CROP_SIZE
+from pipeline.images.png import decode_png
 from pipeline.images.sources import ListedFile
-from pipeline.normals.encoding import decode_png
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count_table

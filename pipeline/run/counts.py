@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.redact import shown_uri
 from pipeline.run import records
-from pipeline.storage.places import shown_uri
 
 EXAMPLES = 3
 """Photos named per error code."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline.errors import OutputError
 from pipeline.faces.detectors import check_detector
 from pipeline.images.sources import Listing, list_input
+from pipeline.redact import shown_uri
 from pipeline.run import logs
 from pipeline.run.config import RunConfig
 from pipeline.run.markers import committed_shards
@@ -27,7 +28,6 @@ from pipeline.run.state import (
     read_state,
     write_state,
 )
-from pipeline.storage.places import shown_uri
 from pipeline.storage.store import Store
 from pipeline.weights import load_weights
 

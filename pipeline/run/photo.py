@@ -13,7 +13,7 @@ from pipeline.errors import FacetError, ImageError
 from pipeline.faces.crop import crop_image, crop_window, hull_mask
 from pipeline.faces.landmarks import Face
 from pipeline.images.decode import DecodeConfig, decode_image
-from pipeline.normals.encoding import encode_png
+from pipeline.images.png import encode_png
 
 OUT_OF_MEMORY = "out_of_memory"
 

@@ -39,7 +39,7 @@ from pipeline.run.markers import (
     unsound,
     write_marker,
 )
-from pipeline.storage.places import explain
+from pipeline.storage.retries import explain
 from pipeline.storage.store import SCRATCH, HashedFile, Store
 
 FETCH_BYTES = 1 << 20

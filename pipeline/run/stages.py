@@ -19,16 +19,17 @@ import numpy as np
 
 from pipeline.errors import FacetError, ImageError, ReadError
 from pipeline.faces.crop import CROP_SIZE
+from pipeline.images.png import encode_png
 from pipeline.images.read import PhotoReader, read_bytes
 from pipeline.images.sources import ListedFile
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.normals.encoding import encode_normals
+from pipeline.redact import shown_uri
 from pipeline.run import records
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts, count
 from pipeline.run.engines.isolate import IsolatedCropper
 from pipeline.run.plan import Plan, chunk_photos
 from pipeline.run.shards import committed_codes, write_part
-from pipeline.storage.places import shown_uri
 from pipeline.storage.store import Store
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import OutputError
+from pipeline.redact import shown_uri
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
-from pipeline.storage.places import shown_uri
 from pipeline.storage.store import SCRATCH, UNFINISHED, Store
 
 if TYPE_CHECKING:

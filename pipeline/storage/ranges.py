@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 import tenacity
 
-from pipeline.storage.places import StorageConfig, http_status, open_filesystem, retry_rule
+from pipeline.storage.places import StorageConfig, open_filesystem
+from pipeline.storage.retries import http_status, retry_rule
 
 BUFFER = 1 << 20
 """Bytes that small reads of a remote file fetch at least."""

@@ -9,7 +9,7 @@ import s3fs
 import tenacity
 from fsspec.asyn import sync
 
-from pipeline.storage.places import retry_rule
+from pipeline.storage.retries import retry_rule
 
 BULK = 1000
 """Objects that one request removes at most."""

@@ -24,8 +24,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import OutputError
 from pipeline.redact import redact, shown_uri
-from pipeline.storage.places import StorageConfig, explain, http_status, local_path, open_filesystem
+from pipeline.storage.places import StorageConfig, local_path, open_filesystem
 from pipeline.storage.ranges import BUFFER, RangeFile, read_range
+from pipeline.storage.retries import explain, http_status
 
 SCRATCH = "_work"
 """Folder for what is not finished; nobody reads it, and it is removed when a run is complete."""

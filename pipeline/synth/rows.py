@@ -9,7 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.synth.sample import Batch
 
 JPEG_QUALITY = 95

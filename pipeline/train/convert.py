@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 from pipeline.faces.crop import crop_image, crop_window
 from pipeline.faces.detect import FaceFinder
-from pipeline.normals.encoding import Convention, decode_normals, encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import Convention, decode_normals, encode_normals
 from pipeline.samples.sample import decode_normal_map, decode_picture, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
 from pipeline.train.data import BadRows

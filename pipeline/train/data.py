@@ -24,7 +24,7 @@ import tenacity
 
 from pipeline.errors import DataError
 from pipeline.samples.sample import Sample, decode_row
-from pipeline.storage.places import retry_rule
+from pipeline.storage.retries import retry_rule
 
 log = logging.getLogger(__name__)
 

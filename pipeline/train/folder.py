@@ -21,7 +21,7 @@ import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.normals.encoding import encode_png
+from pipeline.images.png import encode_png
 
 log = logging.getLogger(__name__)
 

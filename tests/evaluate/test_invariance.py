@@ -154,7 +154,7 @@ def test_command_stores_light_and_mirror(sampler, random_weights, tmp_path, monk
 
 
 def test_shown_images_are_the_chosen_ones(random_weights, tmp_path):
-    from pipeline.normals.encoding import decode_png
+    from pipeline.images.png import decode_png
 
     rows = [sphere_row(i, 64) for i in range(4)]
     data = write_rows(tmp_path / "rows.parquet", rows)

@@ -16,7 +16,8 @@ from jobs import evaluate as evaluate_job
 from pipeline.errors import DataError, WeightsError
 from pipeline.evaluate import cases, groups, metrics, score
 from pipeline.evaluate.run import draw_sheet, evaluate, load_network
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.normals.network import CrossModalNet, NormalsOutput, build_network
 from pipeline.samples.sample import decode_row
 from pipeline.train.data import BadRows

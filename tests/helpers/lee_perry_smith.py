@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from pipeline.faces.crop import crop_image, crop_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.samples.sample import decode_normal_map, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
 

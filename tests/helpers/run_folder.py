@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.run import records
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts

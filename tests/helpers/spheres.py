@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.regions import Region
 from pipeline.samples.schema import SCHEMA
 

@@ -18,7 +18,8 @@ from pipeline.images import read
 from pipeline.images.read import PhotoReader, ReadConfig, read_bytes
 from pipeline.images.sources import list_input
 from pipeline.images.walk import HIDDEN, UNREADABLE
-from pipeline.storage.places import StorageConfig, retry_rule
+from pipeline.storage.places import StorageConfig
+from pipeline.storage.retries import retry_rule
 from pipeline.storage.store import Store
 
 CONFIG = ReadConfig(max_bytes=1000)

@@ -14,12 +14,12 @@ from report_files import RUN, decode, read_files
 from run_folder import RADIUS, face, failed, lit_crop, no_face, ok, sphere, write_photo, write_run
 
 from pipeline.normals.encoding import SIGNS, decode_normals
+from pipeline.redact import shown_uri
 from pipeline.report.facts import AXES, duration, rate
 from pipeline.report.light import fit_light, harmonics, srgb_to_linear
 from pipeline.report.sheet import card_of, photo_of, short_name
 from pipeline.report.tally import Place, read_rows, tally_records
 from pipeline.report.write import ReportConfig, write_report
-from pipeline.storage.places import shown_uri
 
 
 def names(count):

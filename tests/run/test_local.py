@@ -24,7 +24,8 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, InputError, OutputError, WeightsError
 from pipeline.faces.crop import CropWindow, crop_image, hull_mask
 from pipeline.images.decode import DecodeConfig, decode_image
-from pipeline.normals.encoding import decode_normals, decode_png
+from pipeline.images.png import decode_png
+from pipeline.normals.encoding import decode_normals
 from pipeline.normals.network import build_network
 from pipeline.run import job
 from pipeline.run.config import RunConfig

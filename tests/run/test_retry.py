@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from jobs.retry import command
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError
-from pipeline.normals.encoding import decode_png
+from pipeline.images.png import decode_png
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.engines import local

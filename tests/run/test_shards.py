@@ -17,7 +17,7 @@ import pytest
 from run_folder import face, failed, lit_crop, no_face, ok
 
 from pipeline.errors import OutputError
-from pipeline.normals.encoding import decode_png
+from pipeline.images.png import decode_png
 from pipeline.run import records, shards
 from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count

@@ -19,8 +19,8 @@ from run_folder import face, failed, no_face, ok
 
 from jobs.validate import command
 from pipeline.errors import OutputError
+from pipeline.images.png import encode_png
 from pipeline.images.sources import ListedFile
-from pipeline.normals.encoding import encode_png
 from pipeline.run import check, records, validate
 from pipeline.run.config import OutputConfig, PlanConfig, RunConfig
 from pipeline.run.counts import count

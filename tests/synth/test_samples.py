@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from jobs.synth import command
 from pipeline.errors import FacetError, OutputError, PlanError
-from pipeline.normals.encoding import decode_normals, decode_png
+from pipeline.images.png import decode_png
+from pipeline.normals.encoding import decode_normals
 from pipeline.regions import ANSWER, Region
 from pipeline.samples.schema import RENDERED_SCHEMA
 from pipeline.storage.store import Store

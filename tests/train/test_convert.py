@@ -13,7 +13,8 @@ from pipeline.errors import DataError
 from pipeline.evaluate.metrics import angular_error
 from pipeline.faces.crop import crop_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.samples.schema import SCHEMA
 from pipeline.train.batches import float_normals
 from pipeline.train.convert import convert_folder

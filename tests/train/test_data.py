@@ -10,7 +10,8 @@ from spheres import sphere_normals, sphere_row, write_rows
 
 from pipeline.errors import DataError
 from pipeline.evaluate.metrics import angular_error
-from pipeline.normals.encoding import encode_normals, encode_png
+from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.regions import Region
 from pipeline.samples.sample import decode_row, resize_normals
 from pipeline.train.augment import unit_or_zero

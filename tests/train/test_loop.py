@@ -345,7 +345,7 @@ def test_command_takes_data_in_both_forms(rows, tmp_path, monkeypatch):
 
 
 def test_validation_sheet_shows_what_is_known(finished):
-    from pipeline.normals.encoding import decode_png
+    from pipeline.images.png import decode_png
 
     picture = decode_png((finished / "sheets" / "step-000000004.png").read_bytes())
     assert picture.shape[1] == 2 * 4 * 32
