@@ -35,7 +35,7 @@ def measure_training(
     passes = PassConfig()
     network = build_network(architecture).to(place).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
-    step_module = TrainingStep(network, LossConfig(), passes, place)
+    step_module = TrainingStep(network, LossConfig(), place)
     optimiser = torch.optim.AdamW(optimise.parameter_groups(network, OptimiserConfig().weight_decay))
     batch = collate([make_sample(size, index) for index in range(batch_size)]).to(place)
     bfloat16 = use_bfloat16("auto", place)

@@ -125,18 +125,16 @@ class CompactNet(CrossModalNet):
     def encode_image(self, image: Tensor, skips: bool = True) -> tuple[Tensor, list[Tensor] | None]:
         """See `CrossModalNet.encode_image`; the laterals are at 1/16, 1/8, 1/4 and 1/2 of the size."""
         *levels, latent = self.image_encoder(image - 0.5)
-        return latent, self._laterals(levels) if skips else None
+        if not skips:
+            return latent, None
+        coarse_to_fine = zip(self.laterals, reversed(levels), strict=True)
+        return latent, [lateral(level) for lateral, level in coarse_to_fine]
 
     def encode_normals(self, normals: Tensor) -> Tensor:
         """See `CrossModalNet.encode_normals`."""
         return self.normal_encoder(normals)[-1]
 
-    def encode_normals_with_skips(self, normals: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """See `CrossModalNet.encode_normals_with_skips`."""
-        *levels, latent = self.normal_encoder(normals)
-        return latent, [*self._laterals(levels)]
-
-    def decode_normals(self, latent: Tensor, skips: Sequence[Tensor | None] | None) -> NormalsOutput:
+    def decode_normals(self, latent: Tensor, skips: Sequence[Tensor] | None) -> NormalsOutput:
         """See `CrossModalNet.decode_normals`."""
         x = self.expand(latent)
         for i, stage in enumerate(self.decoder):
@@ -150,10 +148,6 @@ class CompactNet(CrossModalNet):
         for stage in self.image_decoder:
             x = stage(_double(x))
         return F.pixel_shuffle(fp32_conv(self.image_head, x), FOLD)
-
-    def _laterals(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        coarse_to_fine = zip(self.laterals, reversed(levels), strict=True)
-        return [lateral(level) for lateral, level in coarse_to_fine]
 
 
 def _conv_relu(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:

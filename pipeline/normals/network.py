@@ -69,15 +69,7 @@ class CrossModalNet(nn.Module, ABC):
         """Encodes normals (B, 3, H, W) in -1..1 into the latent (B, C, H/32, W/32)."""
 
     @abstractmethod
-    def encode_normals_with_skips(self, normals: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """Encodes normals and takes laterals from their own encoder, coarse to fine.
-
-        Only for the comparison with skips that cannot be switched off: the decoder then copies the detail
-        of its input, and the latent need not hold it.
-        """
-
-    @abstractmethod
-    def decode_normals(self, latent: Tensor, skips: Sequence[Tensor | None] | None) -> NormalsOutput:
+    def decode_normals(self, latent: Tensor, skips: Sequence[Tensor] | None) -> NormalsOutput:
         """Decodes normals (B, 3, H, W) from a latent; `skips` None equals laterals that are all zero."""
 
     @abstractmethod
@@ -92,10 +84,8 @@ class CrossModalNet(nn.Module, ABC):
         """The pass for images without normals."""
         return self.decode_image(self.encode_image(image, skips=False)[0])
 
-    def normals_to_normals(self, normals: Tensor, skips: bool = False) -> NormalsOutput:
+    def normals_to_normals(self, normals: Tensor) -> NormalsOutput:
         """The pass for normals without images; skips are off, as there is no image to take them from."""
-        if skips:
-            return self.decode_normals(*self.encode_normals_with_skips(normals))
         return self.decode_normals(self.encode_normals(normals), None)
 
     def forward(self, image: Tensor, skips: bool = True) -> NormalsOutput:

@@ -109,27 +109,16 @@ class ResNetUNet(CrossModalNet):
         *levels, latent = _run((self.layer0, self.layer1, self.layer2, self.layer3, self.layer4), image)
         if not skips:
             return latent, None
-        finest = self.conv_original_size1(self.conv_original_size0(image))
-        return latent, [*self._laterals(levels), finest]
+        convs = (self.layer3_1x1, self.layer2_1x1, self.layer1_1x1, self.layer0_1x1)
+        laterals = [conv(level) for conv, level in zip(convs, reversed(levels), strict=True)]
+        return latent, [*laterals, self.conv_original_size1(self.conv_original_size0(image))]
 
     def encode_normals(self, normals: Tensor) -> Tensor:
         """See `CrossModalNet.encode_normals`."""
-        return self._normal_levels(normals)[-1]
-
-    def encode_normals_with_skips(self, normals: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """See `CrossModalNet.encode_normals_with_skips`; none at full size, where only images are encoded."""
-        *levels, latent = self._normal_levels(normals)
-        return latent, [*self._laterals(levels), None]
-
-    def _normal_levels(self, normals: Tensor) -> list[Tensor]:
         stages = (self.layer0_2, self.layer1_2, self.layer2_2, self.layer3_2, self.layer4_2)
-        return _run(stages, normals)
+        return _run(stages, normals)[-1]
 
-    def _laterals(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        convs = (self.layer0_1x1, self.layer1_1x1, self.layer2_1x1, self.layer3_1x1)
-        return [conv(level) for conv, level in zip(reversed(convs), reversed(levels), strict=True)]
-
-    def decode_normals(self, latent: Tensor, skips: Sequence[Tensor | None] | None) -> NormalsOutput:
+    def decode_normals(self, latent: Tensor, skips: Sequence[Tensor] | None) -> NormalsOutput:
         """See `CrossModalNet.decode_normals`; mask and confidence are None without `extra_head`."""
         x = self.layer4_1x1(latent)
         stages = (self.conv_up3, self.conv_up2, self.conv_up1, self.conv_up0, self.conv_original_size2)

@@ -9,9 +9,6 @@ from pydantic import Field, model_validator
 from pipeline.config import Section
 from pipeline.samples.schema import SIZE
 
-Unpaired = Literal["none", "images", "normals", "both"]
-"""What is used of the rows that do not stay paired. See `pipeline.train.unpair`."""
-
 
 class AugmentConfig(Section):
     """Random changes of a training sample; the labels follow the geometric ones exactly."""
@@ -52,21 +49,6 @@ class DataConfig(Section):
         description="Share of the rows kept for validation when no validation data is given.",
     )
     validation_limit: int = Field(default=256, ge=1, description="Most validation rows used.")
-    paired_limit: int | None = Field(
-        default=None,
-        ge=1,
-        description="Rows that stay paired, to see what unpaired data gives; all if not given.",
-    )
-    unpaired: Unpaired = Field(
-        default="none",
-        description="What is used of the other pairs: none, images, normals, or both, of different rows.",
-    )
-
-    @model_validator(mode="after")
-    def _pairs_to_take_apart(self) -> DataConfig:
-        if self.unpaired != "none" and self.paired_limit is None:
-            raise ValueError("unpaired needs paired_limit: without it every row stays paired")
-        return self
 
 
 class LossConfig(Section):
@@ -92,10 +74,6 @@ class PassConfig(Section):
     image_to_normals: int = Field(default=1, ge=0)
     image_to_image: int = Field(default=4, ge=0)
     normals_to_normals: int = Field(default=4, ge=0)
-    deactivable_skips: bool = Field(
-        default=True,
-        description="False leaves the skips on in the normals-to-normals pass.",
-    )
 
 
 class OptimiserConfig(Section):

@@ -32,8 +32,6 @@ IMAGE, NORMALS, PAIRED = 1, 2, 3
 """What a row holds, as bits."""
 
 COLUMNS = ("id", "image", "normal", "mask", "regions", "landmarks", "meta")
-_HALVES = {IMAGE: ("image",), NORMALS: ("normal", "mask", "regions")}
-# Columns that a bit stands for.
 _SCANNERS = 16
 _NAMED = 20
 # A set with a systematic fault would fill the log: name the first bad rows and count the rest.
@@ -207,10 +205,7 @@ def _record_kinds(file: pq.ParquetFile, index: int) -> np.ndarray:
 
 
 def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample | None]:
-    """Reads and decodes the rows of a group; a row that cannot be used is None and noted in `bad`.
-
-    Of a row, what its kind does not name is left out, even if the file holds it.
-    """
+    """Reads and decodes the rows of a group; a row that cannot be used is None and noted in `bad`."""
     try:
         # What cannot be read now is left out for as long as the group is kept: hence again, with pauses.
         table = tenacity.Retrying(**retry_rule(attempts=6, timeout_s=30))(_read_group, group)
@@ -222,9 +217,8 @@ def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample |
     for row, kind in zip(rows, group.kinds, strict=True):
         sample = None
         if kind:
-            hidden = {name: None for bit, names in _HALVES.items() if not kind & bit for name in names}
             try:
-                sample = decode_row({**row, **hidden}, size)
+                sample = decode_row(row, size)
             except DataError as error:
                 bad.add(f"{row['id']} of {group.path}", error.message)
         samples.append(sample)

@@ -13,7 +13,6 @@ from pipeline.train.config import TrainConfig
 from pipeline.train.data import TrainingData, find_row_groups, split_validation
 from pipeline.train.folder import RunFolder
 from pipeline.train.loop import LocalWorker, Trainer
-from pipeline.train.unpair import limit_pairs
 from pipeline.weights import load_weights
 
 
@@ -36,8 +35,6 @@ def load_data(config: TrainConfig, paths: Sequence[str], validation: Sequence[st
         held = find_row_groups(validation)
     else:
         groups, held = split_validation(groups, config.data.validation)
-    if config.data.paired_limit is not None:
-        groups = limit_pairs(groups, config.data.paired_limit, config.data.unpaired)
     return TrainingData(groups, held)
 
 

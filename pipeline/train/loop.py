@@ -116,7 +116,7 @@ class Trainer:
         self.network = network
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = optimise.MovingAverage(copy.deepcopy(self.network), config.optimiser.ema)
-        self.step_module = TrainingStep(self.network, config.loss, config.passes, self.device)
+        self.step_module = TrainingStep(self.network, config.loss, self.device)
         self.optimiser = torch.optim.AdamW(
             optimise.parameter_groups(self.network, config.optimiser.weight_decay),
             lr=config.optimiser.learning_rate,

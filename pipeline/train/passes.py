@@ -2,8 +2,7 @@
 
     image_to_normals     rows with image and normals: image encoder, skips, normal decoder
     image_to_image       rows with an image: image encoder, image decoder
-    normals_to_normals   rows with normals: normal encoder, normal decoder, skips off (on for comparison
-                         with the plain U-Net, by `deactivable_skips: false`)
+    normals_to_normals   rows with normals: normal encoder, normal decoder, skips off
 
 Because the decoders are shared, the unpaired passes teach the latent space what faces and photos look like
 without needing the other half of a pair.
@@ -38,21 +37,13 @@ class TrainingStep(nn.Module):
     Args:
         network: The network in training.
         config: Weights of the terms.
-        passes: How the passes run.
         device: Where the look-up tables live.
     """
 
-    def __init__(
-        self,
-        network: CrossModalNet,
-        config: LossConfig,
-        passes: PassConfig,
-        device: torch.device | str = "cpu",
-    ):
+    def __init__(self, network: CrossModalNet, config: LossConfig, device: torch.device | str = "cpu"):
         super().__init__()
         self.network = network
         self._config = config
-        self._passes = passes
         self._tables = losses.RegionTables(config, device)
 
     def forward(
@@ -102,7 +93,7 @@ class TrainingStep(nn.Module):
 
     def _normals_to_normals(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.normals is not None
-        output = self.network.normals_to_normals(batch.normals, skips=not self._passes.deactivable_skips)
+        output = self.network.normals_to_normals(batch.normals)
         with torch.autocast(batch.normals.device.type, enabled=False):
             return losses.normals_terms(output, batch.normals, self._weights(batch))
 

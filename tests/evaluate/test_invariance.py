@@ -39,9 +39,6 @@ class Known(CrossModalNet):
     def encode_normals(self, normals):
         raise NotImplementedError
 
-    def encode_normals_with_skips(self, normals):
-        raise NotImplementedError
-
     def decode_normals(self, latent, skips):
         angle = torch.deg2rad(self.degrees + self.reads * latent.mean((1, 2, 3)))
         one = torch.ones_like(latent[:, 0])

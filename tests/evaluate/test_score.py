@@ -149,9 +149,6 @@ class Facing(CrossModalNet):
     def encode_normals(self, normals):
         raise NotImplementedError
 
-    def encode_normals_with_skips(self, normals):
-        raise NotImplementedError
-
     def decode_normals(self, latent, skips):
         raw = torch.zeros_like(latent)
         raw[:, 2] = 2

@@ -28,7 +28,6 @@ from pipeline.train.data import (
     shard_groups,
     split_validation,
 )
-from pipeline.train.unpair import limit_pairs
 
 
 @pytest.fixture
@@ -312,49 +311,3 @@ def test_jpeg_is_measured_before_it_is_decoded():
 def test_short_vectors_become_zero():
     normals = np.array([[[0, 0, 0.49], [0, 0.8, 0]]], np.float32)
     assert unit_or_zero(normals).tolist() == [[[0, 0, 0], [0, 1, 0]]]
-
-
-def kinds_of(groups) -> np.ndarray:
-    return np.concatenate([group.kinds for group in groups])
-
-
-def test_pairs_are_taken_apart_without_overlap(mixed):
-    groups = find_row_groups([mixed])
-    before = kinds_of(groups)
-    found = {name: kinds_of(limit_pairs(groups, 4, name)) for name in ("none", "images", "normals", "both")}
-    assert (before == PAIRED).sum() == 13
-    for kinds in found.values():
-        # The same rows stay paired, and rows that were unpaired before stay as they are.
-        assert (kinds == PAIRED).sum() == 4
-        assert ((kinds == PAIRED) == (found["none"] == PAIRED)).all()
-        assert (kinds[before != PAIRED] == before[before != PAIRED]).all()
-    pairs = before == PAIRED
-    counts = {
-        name: [(kinds[pairs] == kind).sum() for kind in (IMAGE, NORMALS)] for name, kinds in found.items()
-    }
-    assert counts == {"none": [0, 0], "images": [5, 0], "normals": [0, 4], "both": [5, 4]}
-    # Both is the one and the other: no row gives its image in one and its normals in the other.
-    assert (found["both"] == (found["images"] | found["normals"])).all()
-    assert kinds_of(groups).tolist() == before.tolist()
-
-
-def test_pairs_that_stay_are_spread_over_the_groups(tmp_path):
-    path = write_rows(tmp_path / "a.parquet", [sphere_row(0, 32)] * 40, group=8)
-    kept = limit_pairs(find_row_groups([path]), 10)
-    assert [int((group.kinds == PAIRED).sum()) for group in kept] == [2] * 5
-
-
-def test_more_pairs_than_there_are_is_an_error(mixed):
-    assert (kinds_of(limit_pairs(find_row_groups([mixed]), 13)) == PAIRED).sum() == 13
-    with pytest.raises(DataError, match="paired_limit is 14, and there are 13"):
-        limit_pairs(find_row_groups([mixed]), 14)
-
-
-def test_the_hidden_half_of_a_row_is_not_decoded(tmp_path):
-    path = write_rows(tmp_path / "a.parquet", [sphere_row(i, 32) for i in range(3)])
-    groups = limit_pairs(find_row_groups([path]), 1, "both")
-    samples = {sample.image is None: sample for sample in load_group(groups[0], None, BadRows())[:2]}
-    assert samples[True].normals is not None
-    assert samples[True].has_regions
-    assert samples[False].normals is None
-    assert samples[False].regions is None

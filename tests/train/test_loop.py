@@ -179,21 +179,6 @@ def test_unpaired_rows_alone_train_their_pass(tmp_path, kept, names):
     assert {name.split("/")[0] for name in line if "/" in name} == names
 
 
-@pytest.mark.parametrize(
-    ("unpaired", "rows_of_passes"),
-    [("none", (6, 6, 6)), ("images", (6, 10, 6)), ("normals", (6, 6, 10)), ("both", (6, 10, 10))],
-)
-def test_pairs_that_are_taken_apart_train_their_passes(tmp_path, caplog, unpaired, rows_of_passes):
-    path = write_rows(tmp_path / "a.parquet", [sphere_row(i, 32) for i in range(18)])
-    settings = [f"data.unpaired={unpaired}", "data.paired_limit=6", "data.validation=0.223"]
-    with caplog.at_level("INFO", "pipeline.train.streams"):
-        train_local(config_of(*settings, steps=1), [path], str(tmp_path / "out"))
-    # Of 18 pairs 4 are kept for validation, 6 stay paired, 8 are dealt out in turn.
-    assert lines_of(tmp_path / "out", "validation")
-    found = [int(record.args[1]) for record in caplog.records if "rows at" in record.msg]
-    assert tuple(found) == rows_of_passes
-
-
 def test_nan_ends_the_run_with_a_clear_error(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "pipeline.train.losses.image_term", lambda output, image: output.mean() * float("nan")
@@ -321,7 +306,6 @@ def test_moving_average_follows_parameters_and_buffers():
         (["steps=1", "stages=[{size: 100}]"], "multiple of 32"),
         (["steps=1", "stages=[{size: 32, batch_size: 1}]"], "too small"),
         (["steps=1", "architecture=vgg"], "architecture"),
-        (["steps=1", "data.unpaired=images"], "unpaired needs paired_limit"),
     ],
 )
 def test_wrong_configurations_are_explained(overrides, message):
@@ -329,7 +313,7 @@ def test_wrong_configurations_are_explained(overrides, message):
         load_config(TrainConfig, None, overrides)
 
 
-@pytest.mark.parametrize("name", ["train.yaml", "train_cluster.yaml", "ablation.yaml"])
+@pytest.mark.parametrize("name", ["train.yaml", "train_cluster.yaml"])
 def test_shipped_configurations_are_valid(name):
     load_config(TrainConfig, REPOSITORY / "configs" / name)
 

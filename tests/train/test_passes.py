@@ -30,9 +30,9 @@ def batch_of(name: str, **changes):
     return collate(samples, image=name != "normals_to_normals", normals=name != "image_to_image")
 
 
-def run(network, batches, loss=None, passes=None):
+def run(network, batches, loss=None):
     network.zero_grad(set_to_none=True)
-    step = TrainingStep(network, loss or LossConfig(), passes or PassConfig())
+    step = TrainingStep(network, loss or LossConfig())
     total, terms = step(batches)
     total.backward()
     trained = {
@@ -66,17 +66,11 @@ def test_the_finest_skip_is_trained_by_images_and_not_by_normals(network):
         assert touched == expected
 
 
-def test_skips_that_stay_on_train_the_laterals_from_normals_too(network):
-    passes = PassConfig(deactivable_skips=False)
-    _, _, trained = run(network, {"normals_to_normals": batch_of("normals_to_normals")}, passes=passes)
-    assert trained == TRAINS["normals_to_normals"] | {"laterals"}
-
-
 def test_total_is_the_weighted_sum_of_the_logged_terms(network):
     loss = LossConfig(cosine=2, chord=0.5, gradient=0.25, unit=0.125, mask=3, confidence=0.1, image=4)
     weights = loss.model_dump()
     batches = {name: batch_of(name) for name in NEEDS}
-    step = TrainingStep(network, loss, PassConfig())
+    step = TrainingStep(network, loss)
     for factor in (1.0, 2.0):
         total, terms = step(batches, gradient=factor)
         expected = sum(
