@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.config import Section
+from pipeline.faces import libfacedetection
 from pipeline.faces.detectors import (
     CnnDetector,
     Detection,
@@ -28,14 +29,16 @@ class DetectConfig(Section):
     """Which faces are looked for, and how.
 
     Attributes:
-        mode: fast: HOG, coarse to fine. seed: HOG at full resolution, the first detection only, whatever
+        mode: auto: libfacedetection at any yaw and roll, or fast where there is no wheel of it. fast: HOG,
+            coarse to fine. seed: HOG at full resolution, the first detection only, whatever
             `faces` and `min_face_size` say. cnn: dlib's CNN. files: no detector, landmarks from files.
             custom: a detector of your own, see `detector`.
         faces: all; largest: the one with the largest box; first: the detector's most certain.
+        threshold: Least score of a face that `auto` takes, 0.2..1.
         min_face_size: Faces whose box is narrower than this many source pixels are left out.
         coarse_side: Longer side in pixels of the copy that `fast` searches first.
-        max_side: Longer side in pixels of the finest copy that `fast` searches: faces narrower than
-            80 / max_side of the longer side of a larger photo are not found.
+        max_side: Longer side in pixels of the finest copy that `auto` (at most 1024) and `fast` search: in a
+            larger photo faces narrower than 14 or 80 pixels of this copy are not found.
         upsample_side: Longer side in pixels to which `fast` enlarges smaller photos at last.
         cnn_side: Longer side in pixels of the copy that `cnn` searches.
         landmarks: Folder of the landmark files of `files`; see `pipeline.faces.landmark_files`.
@@ -43,9 +46,10 @@ class DetectConfig(Section):
             `pipeline.faces.detectors.Detector`.
     """
 
-    mode: Literal["fast", "seed", "cnn", "files", "custom"] = "fast"
+    mode: Literal["auto", "fast", "seed", "cnn", "files", "custom"] = "fast"
     faces: Literal["all", "largest", "first"] = "all"
-    min_face_size: int = Field(default=40, ge=20)
+    threshold: float = Field(default=0.6, ge=0.2, le=1)
+    min_face_size: int = Field(default=40, ge=10)
     coarse_side: int = Field(default=400, ge=100, le=4096)
     max_side: int = Field(default=2048, ge=100, le=16384)
     upsample_side: int = Field(default=1024, ge=0, le=4096)
@@ -120,7 +124,10 @@ class FaceFinder:
             return detection.landmarks
         if self._config.mode == "seed":
             return self._predictor.fit_directly(grey, detection.box)
-        return self._predictor.fit(grey, detection.box)
+        box = detection.box
+        if isinstance(self._detector, libfacedetection.LibFaceDetector):
+            box = libfacedetection.hog_box(box)  # the predictor knows dlib's boxes
+        return self._predictor.fit(grey, box)
 
 
 def select(detections: list[Detection], config: DetectConfig) -> list[Detection]:
@@ -147,6 +154,9 @@ def _build_detector(config: DetectConfig, storage: StorageConfig | None) -> Any:
         return load_detector(config.detector)
     if config.mode == "seed":
         return SeedDetector()
+    if config.mode == "auto" and libfacedetection.is_available():
+        side = min(config.max_side, libfacedetection.FINEST_SIDE)
+        return libfacedetection.LibFaceDetector(config.threshold, config.min_face_size, side)
     if config.mode == "cnn":
         return CnnDetector(config.cnn_side)
     return FastDetector(config.min_face_size, config.coarse_side, config.max_side, config.upsample_side)

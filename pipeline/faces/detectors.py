@@ -45,11 +45,13 @@ class Detection:
         score: The detector's confidence, higher is better.
         landmarks: (68, 2) float32 x and y in the same pixels, where the detector knows them; None: they
             are fitted in the box.
+        roll: Degrees by which the head leans counter-clockwise, as far as the detector knows.
     """
 
     box: Box
     score: float
     landmarks: np.ndarray | None = field(default=None, compare=False)
+    roll: float = 0.0
 
     @property
     def area(self) -> float:
@@ -102,8 +104,8 @@ class FastDetector:
         found: list[Detection] = []
         scales = search_scales(max(grey.shape), *self._limits)
         for scale, finer in zip_longest(scales, scales[1:], fillvalue=0.0):
-            here = _detect_hog(self._hog, _resize(grey, scale), scale)
-            new = [face for face in here if not any(_same(face, other) for other in found)]
+            here = _detect_hog(self._hog, resize(grey, scale), scale)
+            new = [face for face in here if not any(same_face(face, other) for other in found)]
             found += new
             sure = [face for face in found if face.score >= WEAK]
             found = sure if len(sure) == 1 else found
@@ -158,7 +160,7 @@ class CnnDetector:
     def __call__(self, image: np.ndarray) -> list[Detection]:
         """Finds the faces of a photo."""
         scale = min(2.0, self._side / max(image.shape[:2]))
-        copy = np.ascontiguousarray(_resize(image, scale))
+        copy = np.ascontiguousarray(resize(image, scale))
         if min(copy.shape[:2]) < SMALLEST // 2:
             return []  # no room for a face, and the network fails on images smaller than its filters
         return [
@@ -217,7 +219,8 @@ def _detect_hog(hog: dlib.fhog_object_detector, grey: np.ndarray, scale: float) 
     return [Detection(_to_source(box, scale), float(score)) for box, score in zip(boxes, scores, strict=True)]
 
 
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
+def resize(image: np.ndarray, scale: float) -> np.ndarray:
+    """Returns a copy of an image at a scale, averaged where it shrinks; at scale 1 the image itself."""
     if scale == 1:
         return image
     height, width = image.shape[:2]
@@ -233,7 +236,8 @@ def _to_source(box: dlib.rectangle, scale: float) -> Box:
     return left, top, right, bottom
 
 
-def _same(first: Detection, second: Detection) -> bool:
+def same_face(first: Detection, second: Detection) -> bool:
+    """Whether two detections are of the same face, by the overlap of their boxes."""
     left, top = max(first.box[0], second.box[0]), max(first.box[1], second.box[1])
     right, bottom = min(first.box[2], second.box[2]), min(first.box[3], second.box[3])
     common = max(0.0, right - left + 1) * max(0.0, bottom - top + 1)
