@@ -11,9 +11,10 @@ from pydantic import Field
 
 from jobs import entry
 from pipeline.config import Section, load_config
+from pipeline.device import choose_device
 from pipeline.images.png import encode_png
 from pipeline.storage.store import Store
-from pipeline.synth.dataset import DatasetConfig, ExecutionConfig, resolve_device, write_dataset
+from pipeline.synth.dataset import DatasetConfig, ExecutionConfig, write_dataset
 from pipeline.synth.sample import Sampler
 from pipeline.synth.sheet import sheet_of_shards
 from pipeline.synth.view_sets import MultiviewConfig, write_sets
@@ -66,7 +67,7 @@ def command(
     settings = load_config(SynthConfig, config, [*overrides, *given])
     dataset = settings.dataset
     if multiview:
-        device, _ = resolve_device(settings.execution)
+        device = str(choose_device(settings.execution.device))
         sampler = Sampler(dataset.sample, dataset.seed, device, model)
         names = write_sets(Store(output), sampler, range(dataset.count), settings.multiview)
     else:

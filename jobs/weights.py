@@ -11,6 +11,7 @@ import yaml
 from jobs import entry
 from pipeline import weights
 from pipeline.errors import DataError
+from pipeline.normals.architectures import load_weights
 
 
 @click.group()
@@ -47,7 +48,7 @@ def show(name: str) -> None:
 def verify(names: tuple[str, ...]) -> None:
     """Checks the files of the named weights, or of all, against the registry, and loads them."""
     for name in names or [item.name for item, _ in weights.list_weights()]:
-        loaded = weights.load_weights(name)
+        loaded = load_weights(name)
         click.echo(f"{name}: ok, sha256 {loaded.entry.sha256}")
 
 
@@ -59,7 +60,9 @@ def import_command(model: Path, name: str) -> None:
 
     The weights are theirs, under CC BY-NC 4.0: not for commercial use.
     """
-    item = weights.import_published(model, name)
+    from pipeline.normals.published import import_published
+
+    item = import_published(model, name)
     click.echo(f"{item.name}: stored in {weights.user_folder() / item.file}, licence {item.licence}")
 
 
@@ -88,7 +91,7 @@ def add(
     folder: Path | None,
 ) -> None:
     """Registers FILE, weights or a checkpoint that `facet train` made, under a name."""
-    from pipeline.evaluate.run import load_network
+    from pipeline.normals.checkpoints import load_network
 
     scores = dict(read_score(evaluation) for evaluation in evaluations)
     item = weights.export_weights(
@@ -110,7 +113,7 @@ def export(name: str, onnx: Path) -> None:
     """
     from pipeline.normals.onnx_export import export_onnx
 
-    loaded = weights.load_weights(name)
+    loaded = load_weights(name)
     export_onnx(loaded, onnx)
     click.echo(f"{loaded.entry.name}: {onnx}, {onnx.stat().st_size / 1e6:.1f} MB")
 

@@ -1,11 +1,11 @@
-"""Weights of the networks: found by name in a registry, checked by digest, loaded without pickles.
+"""Weights by name: found in a registry, checked by digest, stored without pickles.
 
 Two folders hold weights, each with a `registry.yaml`: the one shipped with Facet, and the user's own,
 where imported and trained weights go (`FACET_WEIGHTS`, else `$XDG_DATA_HOME/facet/weights`).
 
     weights:
     - name: compact                    what `--weights` takes
-      architecture: compact            class of the network, see `pipeline.normals.network`
+      architecture: compact            of the network, see `pipeline.normals.architectures`
       file: compact.safetensors        beside the registry
       sha256: 0d1f...                  of the file; checked at every load
       licence: Apache-2.0
@@ -23,10 +23,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -37,8 +36,6 @@ from torch import Tensor
 
 from pipeline.config import Section
 from pipeline.errors import WeightsError
-from pipeline.normals.network import CrossModalNet, build_network
-from pipeline.normals.resnet_unet import convert_published
 
 DEFAULT = "compact"
 REGISTRY = "registry.yaml"
@@ -66,12 +63,13 @@ class WeightsEntry(Section):
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class LoadedWeights:
-    """A network in evaluation mode, on the CPU in fp32, and the entry that it was loaded by."""
+class Network(Protocol):
+    """What is stored of a network."""
 
-    network: CrossModalNet
-    entry: WeightsEntry
+    architecture: str
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Returns the parameters by name."""
 
 
 class _Registry(Section):
@@ -124,22 +122,24 @@ def find_weights(name: str) -> tuple[WeightsEntry, Path]:
     return known[name]
 
 
-def load_weights(name_or_path: str | Path) -> LoadedWeights:
-    """Loads weights by their registered name, or from a safetensors file.
+def read_weights(name_or_path: str | Path) -> tuple[WeightsEntry, Path, dict[str, Tensor]]:
+    """Reads weights by their registered name, or from a safetensors file.
 
     Args:
         name_or_path: A name such as "compact", or the path of a file that `save_weights` wrote. What ends
             in .safetensors or holds a path separator is a path.
 
+    Returns:
+        Their entry, the path of the file, and the parameters by name.
+
     Raises:
-        WeightsError: The name is not known, the file is missing, altered or not of the architecture.
+        WeightsError: The name is not known, or the file is missing, altered or no such file.
     """
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith((".safetensors", ".pth", ".pt")) or os.sep in text:
-        return _load_file(Path(text))
+        return _read_unregistered(Path(text))
     entry, path = find_weights(text)
-    data = verify_weights(entry, path)
-    return LoadedWeights(_network(entry.architecture, _parse(data, path), path), entry)
+    return entry, path, _parse(verify_weights(entry, path), path)
 
 
 def verify_weights(entry: WeightsEntry, path: Path) -> bytes:
@@ -186,7 +186,7 @@ def read_registry(folder: Path) -> tuple[WeightsEntry, ...]:
 
 
 def save_weights(
-    network: CrossModalNet, path: Path, metadata: Mapping[str, str] | None = None, half: bool = False
+    network: Network, path: Path, metadata: Mapping[str, str] | None = None, half: bool = False
 ) -> str:
     """Writes the parameters of a network as safetensors, whole or not at all.
 
@@ -215,7 +215,7 @@ def save_weights(
 
 
 def export_weights(
-    network: CrossModalNet,
+    network: Network,
     name: str,
     folder: Path | None = None,
     *,
@@ -265,48 +265,7 @@ def export_weights(
     return entry
 
 
-def import_published(path: Path, name: str = "resnet_unet", folder: Path | None = None) -> WeightsEntry:
-    """Imports the authors' `model.pth` of the paper's network as registered safetensors.
-
-    The pickle is opened with `weights_only`, which runs no code of the file.
-
-    Args:
-        path: The authors' file.
-        name: Name to register.
-        folder: Folder of the registry, the user's own by default.
-
-    Raises:
-        WeightsError: The file cannot be opened safely, or is not the published network's.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no file {path}.", code="weights_missing") from error
-    except Exception as error:  # a broken or hostile pickle can raise anything
-        raise WeightsError(
-            f"{path} is no file of tensors that can be opened safely ({type(error).__name__})."
-        ) from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str)
-        and isinstance(tensor, Tensor)
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        for name, tensor in state.items()
-    ):
-        raise WeightsError(f"{path} does not hold a state dict: names and tensors.")
-    network = build_network("resnet_unet")
-    network.load_state_dict(convert_published(state))
-    return export_weights(
-        network,
-        name,
-        folder,
-        licence="CC-BY-NC-4.0",
-        trained_how="By the authors of arXiv 2003.09691 (CVPR 2020); imported from their published file.",
-        half=False,
-    )
-
-
-def _load_file(path: Path) -> LoadedWeights:
+def _read_unregistered(path: Path) -> tuple[WeightsEntry, Path, dict[str, Tensor]]:
     if path.suffix in (".pth", ".pt"):
         raise WeightsError(f"{path} may be a pickle: convert it first, `facet weights import {path}`.")
     data = _read(path)
@@ -316,33 +275,11 @@ def _load_file(path: Path) -> LoadedWeights:
     architecture = header.get("__metadata__", {}).get("architecture")
     if architecture is None:
         raise WeightsError(f"{path} does not say of which architecture its weights are.")
-    network = _network(architecture, state, path)
     # Not validated: a file may have any name.
     entry = WeightsEntry.model_construct(
         name=path.stem, architecture=architecture, file=path.name, sha256=hashlib.sha256(data).hexdigest()
     )
-    return LoadedWeights(network, entry)
-
-
-def _network(architecture: str, state: Mapping[str, Tensor], path: Path) -> CrossModalNet:
-    extra = architecture == "resnet_unet" and any(name.startswith("extra_head.") for name in state)
-    options = {"extra_head": True} if extra else {}
-    network = build_network(architecture, **options)
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    wrong = _differences(shapes, {name: tensor.shape for name, tensor in state.items()})
-    if wrong:
-        raise WeightsError(f"{path} does not hold weights of the architecture {architecture!r}: {wrong}.")
-    network.load_state_dict(dict(state))
-    return network.eval().requires_grad_(False)
-
-
-def _differences(expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> str:
-    kinds: dict[str, Iterable[str]] = {
-        "missing": expected.keys() - given.keys(),
-        "unexpected": given.keys() - expected.keys(),
-        "of another shape": [name for name in expected if given.get(name, expected[name]) != expected[name]],
-    }
-    return "; ".join(f"{kind} {', '.join(sorted(names)[:5])}" for kind, names in kinds.items() if names)
+    return entry, path, state
 
 
 def _parse(data: bytes, path: Path) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def random_weights(tmp_path_factory) -> Path:
     """File of untrained weights of the compact network: enough wherever the answer's quality is no matter."""
     import torch
 
-    from pipeline.normals.network import build_network
+    from pipeline.normals.architectures import build_network
     from pipeline.weights import save_weights
 
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"

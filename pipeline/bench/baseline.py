@@ -24,7 +24,8 @@ from pipeline.bench.timing import Rate
 from pipeline.errors import InputError
 from pipeline.faces.crop import crop_image, crop_window, hull_mask
 from pipeline.faces.landmarks import model_file
-from pipeline.normals.network import CrossModalNet, build_network
+from pipeline.normals.architectures import build_network
+from pipeline.normals.network import CrossModalNet
 
 
 def measure_baseline(photos: Sequence[Path], folder: Path) -> tuple[Rate, int]:

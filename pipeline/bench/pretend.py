@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 
 from pipeline.faces.crop import CROP_SIZE
+from pipeline.normals.architectures import LoadedWeights
 from pipeline.run import records
 from pipeline.run.config import RunConfig
 from pipeline.run.engines.ray_engine import Stages
 from pipeline.run.plan import chunk_photos
 from pipeline.run.stages import Cropped, Estimated, Fetched, Work, WriteStage, Written
-from pipeline.weights import LoadedWeights
 
 PHOTO_BYTES = 100_000
 

@@ -18,9 +18,9 @@ from pipeline.faces.landmarks import Box, LandmarkPredictor
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.png import encode_png
 from pipeline.images.read import ReadConfig, read_bytes
+from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.encoding import encode_normals
 from pipeline.normals.inference import NormalsEstimator
-from pipeline.weights import LoadedWeights
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pipeline.bench.stages import measure_stages
 from pipeline.bench.steps import measure_steps
 from pipeline.bench.training import measure_augmentation, measure_training
 from pipeline.images.decode import DecodeConfig, decode_image
-from pipeline.weights import DEFAULT, load_weights
+from pipeline.normals.architectures import load_weights
+from pipeline.weights import DEFAULT
 
 DEFAULT_PARTS = ("steps", "stages", "local", "ray", "baseline")
 PARTS = (*DEFAULT_PARTS, "memory", "synth", "train", *SCALE_PARTS)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from pipeline.bench.timing import Rate, measure, one_core
-from pipeline.normals.network import build_network
+from pipeline.device import use_bf16
+from pipeline.normals.architectures import build_network
 from pipeline.regions import Region
 from pipeline.samples.sample import Sample
 from pipeline.train import optimise
 from pipeline.train.batches import augment_sample, collate
 from pipeline.train.config import AugmentConfig, LossConfig, OptimiserConfig, PassConfig
-from pipeline.train.loop import use_bfloat16
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 
 
@@ -38,12 +38,12 @@ def measure_training(
     step_module = TrainingStep(network, LossConfig(), place)
     optimiser = torch.optim.AdamW(optimise.parameter_groups(network, OptimiserConfig().weight_decay))
     batch = collate([make_sample(size, index) for index in range(batch_size)]).to(place)
-    bfloat16 = use_bfloat16("auto", place)
+    bf16 = use_bf16("auto", place)
 
     def train(step: int) -> None:
         batches = dict.fromkeys(passes_of_step(step, passes), batch)
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(place.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
             total, _ = step_module(batches)
         total.backward()
         optimiser.step()

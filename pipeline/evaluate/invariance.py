@@ -19,11 +19,12 @@ import torch
 from pipeline.evaluate.cases import face_mask, hull_mask
 from pipeline.evaluate.metrics import angular_error
 from pipeline.evaluate.score import predict
+from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.normals.network import CrossModalNet
 from pipeline.samples.sample import Sample, decode_row
 from pipeline.train.batches import float_normals
-from pipeline.weights import LoadedWeights, WeightsEntry
+from pipeline.weights import WeightsEntry
 
 if TYPE_CHECKING:
     from pipeline.synth.sample import Sampler

@@ -18,35 +18,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.device import pick_device
+from pipeline.device import choose_device
 from pipeline.errors import DataError, OutputError
 from pipeline.evaluate.cases import read_cases
 from pipeline.evaluate.invariance import LIGHT_SEED, describe, light_invariance, mirror_invariance
 from pipeline.evaluate.score import ImageScore, score_samples, summarise, table, to_json
 from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.images.png import encode_png
-from pipeline.normals.network import CrossModalNet
+from pipeline.normals.checkpoints import load_network
 from pipeline.samples.schema import SIZE
-from pipeline.train import checkpoint
 from pipeline.train.batches import float_normals
 from pipeline.train.data import BadRows
-from pipeline.train.network import build_network
-from pipeline.weights import load_weights
-
-
-def load_network(weights: str) -> CrossModalNet:
-    """Loads weights by name or path, or the moving average of a training checkpoint (.pt), in eval mode.
-
-    Raises:
-        WeightsError: There are no such weights, or they are altered.
-        TrainingError: The checkpoint cannot be read.
-    """
-    if weights.endswith(".pt"):
-        state = checkpoint.read(weights)
-        network = build_network(state["architecture"])
-        network.load_state_dict(state["ema"])
-        return network.eval()
-    return load_weights(weights).network
 
 
 def evaluate(
@@ -80,7 +62,7 @@ def evaluate(
         AssetsError: The heads cannot be rendered: the head model is not there.
         OutputError: The folder cannot be written.
     """
-    target = pick_device(device)
+    target = choose_device(device)
     network = load_network(weights).to(target)
     bad = BadRows()
     scores = list(score_samples(network, read_cases(paths, bad, size), target))

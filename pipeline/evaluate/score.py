@@ -55,12 +55,12 @@ class ImageScore:
 
 @torch.no_grad()
 def predict(
-    network: CrossModalNet, samples: Sequence[Sample], device: torch.device, bfloat16: bool = False
+    network: CrossModalNet, samples: Sequence[Sample], device: torch.device, bf16: bool = False
 ) -> list[np.ndarray]:
     """Returns the unit normals (S, S, 3) float32 that a network in eval mode gives for a batch."""
     image = collate(samples, normals=False).to(device).image
     assert image is not None
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         output = network.image_to_normals(as_float(image).contiguous(memory_format=torch.channels_last))
     return list(output.normals.permute(0, 2, 3, 1).cpu().numpy())
 
@@ -70,7 +70,7 @@ def score_samples(
     samples: Iterable[Sample],
     device: torch.device,
     batch_size: int = 16,
-    bfloat16: bool = False,
+    bf16: bool = False,
 ) -> Iterator[ImageScore]:
     """Scores crops one by one.
 
@@ -79,10 +79,10 @@ def score_samples(
         samples: Labelled crops of one size.
         device: Where the network is.
         batch_size: Crops per forward call.
-        bfloat16: Whether to compute in bfloat16.
+        bf16: Whether to compute in bf16.
     """
     for batch in _batched(samples, batch_size):
-        for sample, normals in zip(batch, predict(network, batch, device, bfloat16), strict=True):
+        for sample, normals in zip(batch, predict(network, batch, device, bf16), strict=True):
             truth, hull = float_normals(sample), hull_mask(sample)
             assert truth is not None
             yield ImageScore(

@@ -23,6 +23,9 @@ from torch.nn import functional as F
 from pipeline.normals.network import (
     CrossModalNet,
     NormalsOutput,
+    ResidualBlock,
+    conv_relu,
+    double,
     fp32_conv,
     initialise,
     initialise_head,
@@ -34,22 +37,6 @@ FOLD = 2
 
 WIDTHS = (48, 64, 128, 192, 256)
 """Channels of the encoders at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size."""
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm around an identity; shape stays (B, C, H, W)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns a tensor >= 0 of the input's shape."""
-        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
-        return F.relu(residual + x, inplace=True)
 
 
 class Encoder(nn.Module):
@@ -68,7 +55,7 @@ class Encoder(nn.Module):
                 nn.Conv2d(WIDTHS[i], WIDTHS[i + 1], 3, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(WIDTHS[i + 1]),
                 nn.ReLU(inplace=True),
-                *(ResidualBlock(WIDTHS[i + 1]) for _ in range(count)),
+                *(ResidualBlock(WIDTHS[i + 1], WIDTHS[i + 1]) for _ in range(count)),
             )
             for i, count in enumerate(blocks)
         )
@@ -95,25 +82,25 @@ class CompactNet(CrossModalNet):
         # The laterals take a part of the channels where a level is wide, all of them at the finest.
         self.laterals = nn.ModuleList(
             [
-                _conv_relu(sixteenth, 128, kernel=1),
-                _conv_relu(eighth, 96, kernel=1),
-                _conv_relu(quarter, 64, kernel=1),
-                _conv_relu(fine, fine, kernel=1),
+                conv_relu(sixteenth, 128, kernel=1),
+                conv_relu(eighth, 96, kernel=1),
+                conv_relu(quarter, 64, kernel=1),
+                conv_relu(fine, fine, kernel=1),
             ]
         )
-        self.expand = _conv_relu(latent, 256, kernel=1)
+        self.expand = conv_relu(latent, 256, kernel=1)
         self.decoder = nn.ModuleList(
             [
-                _conv_relu(256, 192),
-                _conv_relu(192, 128),
-                _conv_relu(128, fine),
-                nn.Sequential(_conv_relu(fine, fine), _conv_relu(fine, fine)),
+                conv_relu(256, 192),
+                conv_relu(192, 128),
+                conv_relu(128, fine),
+                nn.Sequential(conv_relu(fine, fine), conv_relu(fine, fine)),
             ]
         )
         self.head = nn.Conv2d(fine, 5 * FOLD**2, 1)
 
         self.image_decoder = nn.ModuleList(
-            [_conv_relu(latent, 128), _conv_relu(128, 96), _conv_relu(96, 64), _conv_relu(64, fine)]
+            [conv_relu(latent, 128), conv_relu(128, 96), conv_relu(96, 64), conv_relu(64, fine)]
         )
         self.image_head = nn.Conv2d(fine, 3 * FOLD**2, 1)
 
@@ -138,7 +125,7 @@ class CompactNet(CrossModalNet):
         """See `CrossModalNet.decode_normals`."""
         x = self.expand(latent)
         for i, stage in enumerate(self.decoder):
-            x = stage(max_merge(_double(x), skips[i] if skips is not None else None))
+            x = stage(max_merge(double(x), skips[i] if skips is not None else None))
         answer = F.pixel_shuffle(fp32_conv(self.head, x), FOLD)
         return NormalsOutput(answer[:, :3], answer[:, 3:4], answer[:, 4:5])
 
@@ -146,15 +133,5 @@ class CompactNet(CrossModalNet):
         """See `CrossModalNet.decode_image`."""
         x = latent
         for stage in self.image_decoder:
-            x = stage(_double(x))
+            x = stage(double(x))
         return F.pixel_shuffle(fp32_conv(self.image_head, x), FOLD)
-
-
-def _conv_relu(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2), nn.ReLU(inplace=True)
-    )
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -12,8 +12,9 @@ import numpy as np
 from pipeline.faces.crop import CropWindow, crop_image, crop_window, hull_mask
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
+from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator
-from pipeline.weights import DEFAULT, LoadedWeights
+from pipeline.weights import DEFAULT
 
 Finder = Callable[[np.ndarray], list[Face]]
 

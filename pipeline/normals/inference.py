@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.device import choose_device, use_bf16
 from pipeline.errors import PlanError
+from pipeline.normals.architectures import LoadedWeights, load_weights
 from pipeline.normals.network import STRIDE, CrossModalNet, NormalsOutput
-from pipeline.normals.precision import faster_in_bf16
-from pipeline.weights import DEFAULT, LoadedWeights, load_weights
+from pipeline.weights import DEFAULT
 
 logger = logging.getLogger(__name__)
 
@@ -74,15 +75,13 @@ class NormalsEstimator:
         mirror: bool = False,
         precision: str = "auto",
     ):
-        if precision not in ("auto", "bf16", "fp32"):
-            raise ValueError(f"precision must be auto, bf16 or fp32, got {precision!r}")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.device = choose_device(device)
         loaded = weights if isinstance(weights, LoadedWeights) else load_weights(weights)
         self.entry = loaded.entry
         self.batch_size = batch_size or (CUDA_BATCH if self.device.type == "cuda" else CPU_BATCH)
-        self._bf16 = precision == "bf16" or (precision == "auto" and faster_in_bf16(self.device))
+        self._bf16 = use_bf16(precision, self.device)
         self._mirror = mirror
         network = fold_batch_norms(loaded.network)
         if self.device.type == "cpu" and not self._bf16:
@@ -144,25 +143,6 @@ class NormalsEstimator:
         logger.warning("The memory of %s is short: batches of %d from now on.", self.device, self.batch_size)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def choose_device(device: str) -> torch.device:
-    """Resolves "auto", "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        PlanError: There is no such device here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise PlanError(f"There is no device {device!r}: use auto, cpu or cuda.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise PlanError(f"The device {device!r} is not supported: use auto, cpu or cuda.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise PlanError(f"There is no device {device!r}: CUDA shows {torch.cuda.device_count()} here.")
-    return chosen
 
 
 def fold_batch_norms(network: CrossModalNet) -> CrossModalNet:

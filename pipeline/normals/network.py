@@ -17,10 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from pipeline.errors import WeightsError
-
-ARCHITECTURES = ("compact", "resnet_unet")
 STRIDE = 32
 """Height and width of the input must be multiples of this."""
 
@@ -93,24 +91,36 @@ class CrossModalNet(nn.Module, ABC):
         return self.image_to_normals(image, skips)
 
 
-def build_network(architecture: str, **options: Any) -> CrossModalNet:
-    """Builds a network with fresh weights.
+class ResidualBlock(nn.Module):
+    """The basic block of ResNet-18 (K. He et al., CVPR 2016)."""
 
-    Args:
-        architecture: "compact" or "resnet_unet".
-        **options: Keyword arguments of the class.
+    def __init__(self, channels_in: int, channels: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = nn.Sequential()
+        if stride != 1:
+            self.downsample.append(nn.Conv2d(channels_in, channels, 1, stride, bias=False))
+            self.downsample.append(nn.BatchNorm2d(channels))
 
-    Raises:
-        WeightsError: There is no such architecture.
-    """
-    # Imported here: both modules build on the classes above.
-    from pipeline.normals.compact import CompactNet
-    from pipeline.normals.resnet_unet import ResNetUNet
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C_in, H, W) to (B, C, H/stride, W/stride), all >= 0."""
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        return F.relu(residual + self.downsample(x), inplace=True)
 
-    classes: dict[str, type[CrossModalNet]] = {"compact": CompactNet, "resnet_unet": ResNetUNet}
-    if architecture not in classes:
-        raise WeightsError(f"There is no architecture {architecture!r}; known: {', '.join(classes)}.")
-    return classes[architecture](**options)
+
+def conv_relu(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
+    """Returns a convolution that keeps height and width, and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2), nn.ReLU(inplace=True)
+    )
+
+
+def double(x: Tensor, align_corners: bool = False) -> Tensor:
+    """Doubles height and width, bilinearly; `align_corners` as torch has it."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=align_corners)
 
 
 def max_merge(decoder: Tensor, lateral: Tensor | None) -> Tensor:

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import WeightsError
+from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import LARGEST_LOG_CONFIDENCE, fold_batch_norms
 from pipeline.normals.network import CrossModalNet
-from pipeline.weights import LoadedWeights, WeightsEntry, write_file
+from pipeline.weights import WeightsEntry, write_file
 
 SIZE = 256
 """Side of the crops, the one that the shipped weights are trained at."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline.errors import OutputError
 from pipeline.faces.detectors import check_detector
 from pipeline.images.sources import Listing, list_input
+from pipeline.normals.architectures import load_weights
 from pipeline.redact import shown_uri
 from pipeline.run import logs
 from pipeline.run.config import RunConfig
@@ -29,7 +30,6 @@ from pipeline.run.state import (
     write_state,
 )
 from pipeline.storage.store import Store
-from pipeline.weights import load_weights
 
 OnExisting = Literal["resume", "fail", "overwrite"]
 

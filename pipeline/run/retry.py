@@ -23,6 +23,7 @@ from typing import Any
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, OutputError
+from pipeline.normals.architectures import load_weights
 from pipeline.run import logs, records
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts, numbered
@@ -33,7 +34,6 @@ from pipeline.run.plan import Plan, read_plan
 from pipeline.run.stages import Work
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
-from pipeline.weights import load_weights
 
 ALL = "all"
 """In place of codes: every failure."""

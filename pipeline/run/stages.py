@@ -33,7 +33,7 @@ from pipeline.run.shards import committed_codes, write_part
 from pipeline.storage.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.weights import LoadedWeights
+    from pipeline.normals.architectures import LoadedWeights
 
 log = logging.getLogger(__name__)
 

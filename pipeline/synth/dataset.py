@@ -21,7 +21,8 @@ import torch
 from pydantic import Field
 
 from pipeline.config import Section, dump_config, load_config
-from pipeline.errors import OutputError, PlanError
+from pipeline.device import choose_device
+from pipeline.errors import OutputError
 from pipeline.processes import available_cpus, end_with_parent
 from pipeline.samples.schema import RENDERED_SCHEMA
 from pipeline.storage.store import SCRATCH, Store
@@ -177,23 +178,24 @@ def _use_ray(engine: Engine) -> bool:
     return engine == "ray" or (engine == "auto" and bool(os.environ.get("RAY_ADDRESS")))
 
 
-def resolve_device(execution: ExecutionConfig, cuda: bool | None = None) -> tuple[str, int]:
-    """Device and batch size to render with; `cuda` tells whether there is a GPU, None: here."""
-    cuda = torch.cuda.is_available() if cuda is None else cuda
-    device = execution.device
-    if device == "auto":
-        device = "cuda" if cuda else "cpu"
-    if device.startswith("cuda") and not cuda:
-        raise PlanError("There is no CUDA device here: use --device cpu.")
-    return device, execution.batch_size or (4 if device == "cpu" else 128)
+def _renderer(
+    store: Store,
+    config: DatasetConfig,
+    execution: ExecutionConfig,
+    model: str | None,
+    gpus: int | None = None,
+) -> ShardRenderer:
+    device = str(choose_device(execution.device, gpus))
+    return ShardRenderer(
+        store, config, device, execution.batch_size or (4 if device == "cpu" else 128), model
+    )
 
 
 def _render_locally(
     store: Store, config: DatasetConfig, execution: ExecutionConfig, model: str | None, shards: list[Shard]
 ) -> Iterator[int]:
-    device, batch_size = resolve_device(execution)
-    renderer = ShardRenderer(store, config, device, batch_size, model)
-    workers = min(execution.workers or (available_cpus() if device == "cpu" else 1), len(shards))
+    renderer = _renderer(store, config, execution, model)
+    workers = min(execution.workers or (available_cpus() if renderer.device == "cpu" else 1), len(shards))
     if workers <= 1:
         yield from map(renderer, shards)
         return
@@ -223,7 +225,6 @@ def _render_on_ray(
     if not shards:
         return
     with on_ray.cluster() as (cpus, gpus):
-        device, batch_size = resolve_device(execution, gpus >= 1)
-        renderer = ShardRenderer(store, config, device, batch_size, model)
-        workers = execution.workers or int(cpus if device == "cpu" else gpus)
+        renderer = _renderer(store, config, execution, model, int(gpus))
+        workers = execution.workers or int(cpus if renderer.device == "cpu" else gpus)
         yield from on_ray.render(renderer, shards, min(workers, len(shards)), cpus)

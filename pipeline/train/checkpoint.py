@@ -5,18 +5,15 @@ A checkpoint is written under another name and then renamed, so that a killed ru
 
 from __future__ import annotations
 
-import io
 import logging
 from typing import Any
 
 import fsspec
-import torch
 
 from pipeline.errors import TrainingError
+from pipeline.normals.checkpoints import from_bytes, to_bytes
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1
 
 
 class CheckpointStore:
@@ -56,51 +53,3 @@ class CheckpointStore:
             return []
         self._filesystem.invalidate_cache(self._root)
         return sorted(self._filesystem.glob(f"{self._root}/step-*.pt"))
-
-
-def read(path: str) -> dict[str, Any]:
-    """Reads the checkpoint at a path or URL.
-
-    Raises:
-        TrainingError: It cannot be read.
-    """
-    filesystem, root = fsspec.core.url_to_fs(path)
-    try:
-        return from_bytes(filesystem.cat_file(root))
-    except OSError as error:
-        raise TrainingError(f"Cannot read the checkpoint {path}: {error}") from error
-
-
-def to_bytes(state: dict[str, Any]) -> bytes:
-    """Serialises a state of tensors, numbers, strings, lists and dictionaries."""
-    stream = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, stream)
-    return stream.getvalue()
-
-
-def from_bytes(data: bytes) -> dict[str, Any]:
-    """Reads a state; pickled code is refused.
-
-    Raises:
-        TrainingError: The bytes are no checkpoint of this program.
-    """
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn or hostile file can raise anything
-        raise TrainingError(f"The checkpoint cannot be read: {error}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TrainingError("The file is not a checkpoint of a training run.")
-    return state
-
-
-def check_architecture(state: dict[str, Any], architecture: str) -> None:
-    """Refuses the state of another network.
-
-    Raises:
-        TrainingError: It is of another architecture.
-    """
-    if state["architecture"] != architecture:
-        raise TrainingError(
-            f"The checkpoint is of a {state['architecture']} network, the run trains {architecture}: choose "
-            "another output folder or the same architecture."
-        )

@@ -130,7 +130,7 @@ class TrainConfig(Section):
     duration_minutes: float | None = Field(default=None, gt=0, description="Length in minutes of training.")
     seed: int = 0
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the network; all cores if not given."
     )

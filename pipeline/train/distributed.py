@@ -27,8 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import dump_config
 from pipeline.errors import FacetError, PlanError, TrainingError
+from pipeline.normals import checkpoints
 from pipeline.ray_cluster import check_cluster
-from pipeline.train import checkpoint
 from pipeline.train.config import TrainConfig, WorkerConfig
 from pipeline.train.folder import RunFolder
 from pipeline.train.local import initial_parameters, load_data
@@ -63,7 +63,7 @@ class RayWorker:
         if last is None:
             return None
         with last.as_directory() as folder:
-            return checkpoint.from_bytes((Path(folder) / STATE_FILE).read_bytes())
+            return checkpoints.from_bytes((Path(folder) / STATE_FILE).read_bytes())
 
     def save(self, state: dict[str, Any], metrics: dict[str, float]) -> None:
         """Reports a checkpoint: a barrier, so every worker comes here at the same step."""
@@ -72,7 +72,7 @@ class RayWorker:
             ray.train.report(values)
             return
         with tempfile.TemporaryDirectory(prefix="facet-checkpoint-") as folder:
-            (Path(folder) / STATE_FILE).write_bytes(checkpoint.to_bytes(state))
+            (Path(folder) / STATE_FILE).write_bytes(checkpoints.to_bytes(state))
             ray.train.report(values, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

@@ -8,12 +8,12 @@ import torch
 
 from pipeline.config import dump_config
 from pipeline.errors import ConfigError
-from pipeline.train import checkpoint
+from pipeline.normals.checkpoints import check_architecture, load_network
+from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import TrainingData, find_row_groups, split_validation
 from pipeline.train.folder import RunFolder
 from pipeline.train.loop import LocalWorker, Trainer
-from pipeline.weights import load_weights
 
 
 def load_data(config: TrainConfig, paths: Sequence[str], validation: Sequence[str] = ()) -> TrainingData:
@@ -51,14 +51,9 @@ def initial_parameters(init: str | None, architecture: str) -> dict[str, torch.T
     """
     if init is None:
         return None
-    if init.endswith(".pt"):
-        state = checkpoint.read(init)
-        checkpoint.check_architecture(state, architecture)
-        return state["ema"]
-    loaded = load_weights(init)
-    parameters = loaded.network.state_dict()
-    checkpoint.check_architecture({"architecture": loaded.entry.architecture}, architecture)
-    return parameters
+    network = load_network(init)
+    check_architecture(network.architecture, architecture)
+    return network.state_dict()
 
 
 def train_local(
@@ -84,5 +79,5 @@ def train_local(
     initial = initial_parameters(init, config.architecture)
     with RunFolder(out) as folder:
         folder.write_text("config.yaml", dump_config(config))
-        worker = LocalWorker(checkpoint.CheckpointStore(folder.checkpoints, config.output.keep))
+        worker = LocalWorker(CheckpointStore(folder.checkpoints, config.output.keep))
         return Trainer(config, data, folder, worker, initial).run()

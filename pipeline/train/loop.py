@@ -16,15 +16,17 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from pipeline.device import pick_device, use_bfloat16
+from pipeline.device import choose_device, use_bf16
 from pipeline.errors import TrainingError
-from pipeline.train import checkpoint, optimise
+from pipeline.normals.architectures import build_network
+from pipeline.normals.checkpoints import check_architecture
+from pipeline.train import optimise
 from pipeline.train.batches import Batch
+from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import Stage, TrainConfig
 from pipeline.train.data import BadRows, TrainingData
 from pipeline.train.folder import RunFolder
 from pipeline.train.meter import Meter
-from pipeline.train.network import build_network
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 from pipeline.train.streams import BatchStream, Share, open_streams
 from pipeline.train.validate import validate, validation_samples
@@ -58,7 +60,7 @@ class LocalWorker:
     rank = 0
     world = 1
 
-    def __init__(self, store: checkpoint.CheckpointStore):
+    def __init__(self, store: CheckpointStore):
         self._store = store
 
     def wrap(self, step: TrainingStep) -> nn.Module:
@@ -105,12 +107,12 @@ class Trainer:
         self.groups = data.groups
         self.folder = folder
         self.worker = worker
-        self.device = pick_device(config.device)
-        self.bfloat16 = use_bfloat16(config.precision, self.device)
+        self.device = choose_device(config.device)
+        self.bf16 = use_bf16(config.precision, self.device)
         torch.manual_seed(config.seed)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        network = build_network(config.architecture)
+        network = build_network(config.architecture, extra_head=True)
         if initial is not None:
             _load_parameters(network, initial)
         self.network = network
@@ -215,14 +217,14 @@ class Trainer:
         )
 
     def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _validate(self, stage: Stage) -> dict[str, float]:
         samples = self.validation.get(stage.size, [])
         if self.folder is None or not samples:
             return {}
         metrics, picture = validate(
-            self.average.network, samples, self.device, self.bfloat16, self.config.output.sheet_rows
+            self.average.network, samples, self.device, self.bf16, self.config.output.sheet_rows
         )
         self.folder.record("validation", self.step, {"minutes": self.elapsed / 60, **metrics})
         self.folder.write_picture(f"sheets/step-{self.step:09d}.png", picture)
@@ -288,7 +290,7 @@ class Trainer:
             save_weights(self.average.network, path)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        checkpoint.check_architecture(state, self.config.architecture)
+        check_architecture(state["architecture"], self.config.architecture)
         self.network.load_state_dict(state["model"])
         self.average.network.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])

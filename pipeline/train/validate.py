@@ -21,7 +21,7 @@ def validate(
     network: CrossModalNet,
     samples: Sequence[Sample],
     device: torch.device,
-    bfloat16: bool,
+    bf16: bool,
     rows: int,
 ) -> tuple[dict[str, float], np.ndarray]:
     """Averages the metrics on the face mask and draws the first samples.
@@ -30,7 +30,7 @@ def validate(
         network: In eval mode.
         samples: Paired samples with a face in view.
         device: Where the network is.
-        bfloat16: Whether to compute in bfloat16.
+        bf16: Whether to compute in bf16.
         rows: Most samples on the sheet.
 
     Returns:
@@ -38,7 +38,7 @@ def validate(
     """
     metrics: list[dict[str, float]] = []
     drawn: list[np.ndarray] = []
-    for score in score_samples(network, samples, device, bfloat16=bfloat16):
+    for score in score_samples(network, samples, device, bf16=bf16):
         metrics.append(score.face)
         if len(drawn) < rows:
             truth = float_normals(score.sample)

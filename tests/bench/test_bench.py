@@ -30,10 +30,10 @@ from pipeline.bench.suite import BenchOptions, run_bench
 from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.bench.training import make_sample, measure_augmentation, measure_training
 from pipeline.errors import InputError, PlanError, WeightsError
-from pipeline.normals.network import build_network
+from pipeline.normals.architectures import LoadedWeights, build_network
 from pipeline.run.markers import committed_shards, read_markers
 from pipeline.storage.store import Store
-from pipeline.weights import LoadedWeights, WeightsEntry, save_weights
+from pipeline.weights import WeightsEntry, save_weights
 
 
 @pytest.fixture(autouse=True)

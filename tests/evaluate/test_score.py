@@ -15,10 +15,12 @@ from spheres import sphere_normals, sphere_row, write_rows
 from jobs import evaluate as evaluate_job
 from pipeline.errors import DataError, WeightsError
 from pipeline.evaluate import cases, groups, metrics, score
-from pipeline.evaluate.run import draw_sheet, evaluate, load_network
+from pipeline.evaluate.run import draw_sheet, evaluate
 from pipeline.images.png import encode_png
+from pipeline.normals.architectures import build_network
+from pipeline.normals.checkpoints import load_network
 from pipeline.normals.encoding import encode_normals
-from pipeline.normals.network import CrossModalNet, NormalsOutput, build_network
+from pipeline.normals.network import CrossModalNet, NormalsOutput
 from pipeline.samples.sample import decode_row
 from pipeline.train.data import BadRows
 from pipeline.weights import save_weights

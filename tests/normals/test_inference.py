@@ -14,9 +14,8 @@ from pipeline import FaceNormals, estimate_normals, weights
 from pipeline.errors import PlanError
 from pipeline.faces.landmarks import Face
 from pipeline.normals import inference
+from pipeline.normals.architectures import LoadedWeights, build_network
 from pipeline.normals.inference import NormalsEstimator, fold_batch_norms
-from pipeline.normals.network import build_network
-from pipeline.normals.precision import faster_in_bf16
 
 
 def random_weights(architecture="compact", **options):
@@ -32,7 +31,7 @@ def random_weights(architecture="compact", **options):
     entry = weights.WeightsEntry(
         name="random", architecture=architecture, file="a.safetensors", sha256="0" * 64
     )
-    return weights.LoadedWeights(network, entry)
+    return LoadedWeights(network, entry)
 
 
 @pytest.fixture(scope="module")
@@ -266,18 +265,3 @@ def test_importing_the_package_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
-
-
-@pytest.mark.parametrize(
-    ("able", "expected"),
-    [
-        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
-        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, True),
-        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
-        ({"arm_bf16": True}, True),
-        ({"avx2": True, "cpu_name": "AMD EPYC"}, False),
-    ],
-)
-def test_bf16_is_taken_where_it_is_faster(able, expected, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert faster_in_bf16(torch.device("cpu")) is expected

@@ -10,8 +10,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import WeightsError
-from pipeline.normals import resnet_unet
-from pipeline.normals.network import ARCHITECTURES, NormalsOutput, build_network, max_merge
+from pipeline.normals import published
+from pipeline.normals.architectures import ARCHITECTURES, build_network
+from pipeline.normals.network import NormalsOutput, max_merge
 
 SIZE = 64
 PUBLISHED_TABLE = Path(__file__).resolve().parents[3] / "shared" / "specs" / "keys_face_normals.txt"
@@ -163,14 +164,14 @@ def test_published_names_and_shapes():
     if not PUBLISHED_TABLE.exists():
         pytest.skip("the table of published names is not at hand")
     lines = [line.split(" ", 1) for line in PUBLISHED_TABLE.read_text().splitlines()]
-    assert {name: ast.literal_eval(shape) for name, shape in lines} == resnet_unet.published_shapes()
+    assert {name: ast.literal_eval(shape) for name, shape in lines} == published.published_shapes()
 
 
 def test_published_counts():
-    shapes = resnet_unet.published_shapes()
+    shapes = published.published_shapes()
     assert len(shapes) == 404
     assert sum(not name.endswith("num_batches_tracked") for name in shapes) == 344
-    assert resnet_unet.published_parameter_count() == resnet_unet.PUBLISHED_PARAMETERS == 35_780_654
+    assert published.published_parameter_count() == published.PUBLISHED_PARAMETERS == 35_780_654
 
 
 def test_parameters_and_cost_of_the_path_from_image_to_normals(image):
@@ -195,7 +196,7 @@ def published_state(counters=True):
     generator = torch.Generator().manual_seed(4)
     return {
         name: torch.rand(shape, generator=generator)
-        for name, shape in resnet_unet.published_shapes().items()
+        for name, shape in published.published_shapes().items()
         if counters or not name.endswith("num_batches_tracked")
     }
 
@@ -204,7 +205,7 @@ def published_state(counters=True):
 def test_published_weights_load_strictly(counters):
     state = published_state(counters)
     network = build_network("resnet_unet")
-    network.load_state_dict(resnet_unet.convert_published(state))
+    network.load_state_dict(published.convert_published(state))
     loaded = network.state_dict()
     # The image encoder is there twice, with different values here: the copy outside base_model counts.
     assert torch.equal(loaded["layer0.0.weight"], state["layer0.0.weight"])
@@ -227,7 +228,7 @@ def test_wrong_entries_are_named(change, message):
     state = published_state()
     change(state)
     with pytest.raises(WeightsError, match=message):
-        resnet_unet.convert_published(state)
+        published.convert_published(state)
 
 
 def reference_forward(state, image, normals):

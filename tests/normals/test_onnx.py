@@ -18,10 +18,10 @@ from pipeline.errors import WeightsError
 from pipeline.evaluate.metrics import angular_error
 from pipeline.faces.crop import crop_image, crop_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
+from pipeline.normals.architectures import LoadedWeights, build_network, load_weights
 from pipeline.normals.inference import NormalsEstimator
-from pipeline.normals.network import build_network
 from pipeline.normals.onnx_export import export_onnx
-from pipeline.weights import LoadedWeights, WeightsEntry, load_weights
+from pipeline.weights import WeightsEntry
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 

@@ -20,8 +20,9 @@ from jobs import weights as job
 from pipeline import weights
 from pipeline.config import load_config
 from pipeline.errors import DataError, WeightsError
-from pipeline.normals import resnet_unet
-from pipeline.normals.network import build_network
+from pipeline.normals import published as published_form
+from pipeline.normals.architectures import build_network, load_weights
+from pipeline.normals.published import import_published
 from pipeline.train.config import TrainConfig
 
 CARD = Path(__file__).resolve().parents[2] / "weights" / "README.md"
@@ -47,12 +48,12 @@ def published():
     torch.manual_seed(1)
     own = build_network("resnet_unet").state_dict()
     state = {}
-    for name, shape in resnet_unet.published_shapes().items():
+    for name, shape in published_form.published_shapes().items():
         if name in own:
             state[name] = own[name]
-        elif name in resnet_unet._UNUSED_SHAPES:
+        elif name in published_form._UNUSED_SHAPES:
             state[name] = torch.zeros(shape)
-    for old, new in resnet_unet._base_model_names(own).items():
+    for old, new in published_form._base_model_names(own).items():
         state[f"base_model.{old}"] = own[new]
     return state
 
@@ -96,7 +97,7 @@ def test_shipped_registry_is_valid_and_its_files_are_the_registered_ones():
 
 def test_exported_weights_come_back_by_name(folder, compact):
     entry = register(compact, scores={"heads": {"mean": 9.5}}, half=False)
-    loaded = weights.load_weights("mine")
+    loaded = load_weights("mine")
     assert loaded.entry == entry
     assert entry.scores == {"heads": {"mean": 9.5}}
     assert same(loaded.network, compact)
@@ -108,7 +109,7 @@ def test_half_precision_halves_the_file_and_loads_as_fp32(folder, compact):
     register(compact, half=True)
     register(compact, "whole", half=False)
     assert (folder / "mine.safetensors").stat().st_size < 0.51 * (folder / "whole.safetensors").stat().st_size
-    network = weights.load_weights("mine").network
+    network = load_weights("mine").network
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     torch.testing.assert_close(network.head.weight, compact.head.weight, rtol=1e-3, atol=1e-4)
 
@@ -126,7 +127,7 @@ def test_a_path_loads_without_a_registry(tmp_path, compact):
     path = tmp_path / "run 7.safetensors"
     digest = weights.save_weights(compact, path)
     for given in (path, str(path)):
-        loaded = weights.load_weights(given)
+        loaded = load_weights(given)
         assert same(loaded.network, compact)
         assert (loaded.entry.architecture, loaded.entry.sha256) == ("compact", digest)
 
@@ -138,7 +139,7 @@ def test_an_altered_file_is_refused(folder, compact):
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(WeightsError, match="not the registered ones") as caught:
-        weights.load_weights("mine")
+        load_weights("mine")
     assert caught.value.code == "weights_checksum"
 
 
@@ -146,7 +147,7 @@ def test_a_missing_file_is_named(folder, compact):
     register(compact)
     (folder / "mine.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"mine\.safetensors") as caught:
-        weights.load_weights("mine")
+        load_weights("mine")
     assert caught.value.code == "weights_missing"
 
 
@@ -154,7 +155,7 @@ def test_an_unknown_name_lists_the_known_ones(folder, compact):
     register(compact, "one")
     register(compact, "two")
     with pytest.raises(WeightsError, match="known: one, two") as caught:
-        weights.load_weights("three")
+        load_weights("three")
     assert caught.value.code == "weights_unknown"
 
 
@@ -203,7 +204,7 @@ def test_weights_of_another_architecture_are_refused(folder, compact):
     registry["weights"][0]["architecture"] = "resnet_unet"
     (folder / "registry.yaml").write_text(yaml.safe_dump(registry))
     with pytest.raises(WeightsError, match="does not hold weights of the architecture 'resnet_unet'"):
-        weights.load_weights("mine")
+        load_weights("mine")
 
 
 def test_entries_that_the_architecture_does_not_have_are_named(tmp_path, compact):
@@ -211,7 +212,7 @@ def test_entries_that_the_architecture_does_not_have_are_named(tmp_path, compact
     tensors = {**compact.state_dict(), "extra_head.weight": torch.zeros(1)}
     safetensors.torch.save_file(tensors, path, {"architecture": "compact"})
     with pytest.raises(WeightsError, match=r"unexpected extra_head\.weight"):
-        weights.load_weights(path)
+        load_weights(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1", b"\xff" * 64])
@@ -219,7 +220,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="no safetensors file"):
-        weights.load_weights(path)
+        load_weights(path)
 
 
 def test_values_that_are_not_finite_are_not_written(tmp_path):
@@ -235,7 +236,7 @@ def test_values_that_are_not_finite_are_not_written(tmp_path):
 def test_the_head_for_mask_and_confidence_is_rebuilt(tmp_path):
     network = build_network("resnet_unet", extra_head=True)
     weights.save_weights(network, tmp_path / "a.safetensors", half=True)
-    assert weights.load_weights(tmp_path / "a.safetensors").network.extra_head is not None
+    assert load_weights(tmp_path / "a.safetensors").network.extra_head is not None
 
 
 @pytest.mark.parametrize("counters", [True, False], ids=["404 keys", "344 keys"])
@@ -245,7 +246,7 @@ def test_published_weights_are_imported(folder, tmp_path, published, counters):
     torch.save(state, tmp_path / "model.pth")
     result = CliRunner().invoke(job.command, ["import", str(tmp_path / "model.pth")], catch_exceptions=False)
     assert "CC-BY-NC-4.0" in result.output
-    loaded = weights.load_weights("resnet_unet")
+    loaded = load_weights("resnet_unet")
     assert loaded.entry.licence == "CC-BY-NC-4.0"
     for name, tensor in loaded.network.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, published[name])
@@ -266,7 +267,7 @@ def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Hostile(tmp_path / "harm")))
     for name in ("model.pth", "plain.pth"):
         with pytest.raises(WeightsError, match="opened safely"):
-            weights.import_published(tmp_path / name)
+            import_published(tmp_path / name)
     assert not (tmp_path / "harm").exists()
     assert not folder.exists()
 
@@ -278,12 +279,12 @@ def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
 def test_a_file_that_is_no_state_dict_is_refused(folder, tmp_path, content):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(WeightsError, match=r"state dict|missing"):
-        weights.import_published(tmp_path / "model.pth")
+        import_published(tmp_path / "model.pth")
 
 
 def test_a_pickle_is_not_loaded_as_weights(tmp_path):
     with pytest.raises(WeightsError, match="facet weights import"):
-        weights.load_weights(str(tmp_path / "model.pth"))
+        load_weights(str(tmp_path / "model.pth"))
 
 
 def test_command_line_lists_shows_and_verifies(folder, compact):

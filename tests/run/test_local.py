@@ -25,8 +25,8 @@ from pipeline.errors import ConfigError, FacetError, InputError, OutputError, We
 from pipeline.faces.crop import CropWindow, crop_image, hull_mask
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.png import decode_png
+from pipeline.normals.architectures import build_network
 from pipeline.normals.encoding import decode_normals
-from pipeline.normals.network import build_network
 from pipeline.run import job
 from pipeline.run.config import RunConfig
 from pipeline.run.engines import local

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from jobs.synth import command
-from pipeline.errors import FacetError, OutputError, PlanError
+from pipeline.errors import FacetError, OutputError
 from pipeline.images.png import decode_png
 from pipeline.normals.encoding import decode_normals
 from pipeline.regions import ANSWER, Region
@@ -235,13 +235,6 @@ def test_a_folder_with_other_data_is_refused(tmp_path, ict_facekit):
     (tmp_path / "b" / "photos.parquet").write_bytes(b"")
     with pytest.raises(OutputError, match="other data"):
         dataset.write_dataset(str(tmp_path / "b"), small(2), LOCAL, str(ict_facekit))
-
-
-def test_a_gpu_that_is_not_there_is_an_error():
-    with pytest.raises(PlanError, match="CUDA"):
-        dataset.resolve_device(dataset.ExecutionConfig(device="cuda"), cuda=False)
-    assert dataset.resolve_device(dataset.ExecutionConfig(), cuda=False)[0] == "cpu"
-    assert dataset.resolve_device(dataset.ExecutionConfig(), cuda=True)[0] == "cuda"
 
 
 @pytest.mark.slow

@@ -18,12 +18,14 @@ from spheres import sphere_row, write_rows
 from jobs import train as train_job
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, DataError, TrainingError
-from pipeline.normals.network import build_network
-from pipeline.train import checkpoint, optimise
+from pipeline.normals import checkpoints
+from pipeline.normals.architectures import build_network, load_weights
+from pipeline.train import optimise
+from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import OptimiserConfig, Stage, TrainConfig
 from pipeline.train.local import initial_parameters, train_local
 from pipeline.train.loop import Trainer
-from pipeline.weights import load_weights, save_weights
+from pipeline.weights import save_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -46,7 +48,7 @@ def config_of(*overrides: str, steps: int = 4) -> TrainConfig:
         [
             f"steps={steps}",
             "stages=[{size: 32, batch_size: 2}]",
-            "precision=float32",
+            "precision=fp32",
             "optimiser.warmup_steps=2",
             "data.threads=1",
             "data.validation=0.2",
@@ -136,7 +138,7 @@ def test_a_killed_process_resumes(rows, tmp_path):
             assert process.poll() is None
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
-    reached = checkpoint.CheckpointStore(str(tmp_path / "checkpoints"), 3).load()["step"]
+    reached = CheckpointStore(str(tmp_path / "checkpoints"), 3).load()["step"]
     steps = ["--set", f"steps={reached + 2}"]
     result = subprocess.run(
         [*command, *settings, *steps], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -157,7 +159,7 @@ def test_stages_change_size_and_keep_positions(rows, tmp_path):
     stages = "{share: 0.5, size: 32, batch_size: 2}, {share: 0.5, size: 64, batch_size: 1}"
     config = config_of(f"stages=[{stages}]")
     train_local(config, [rows], str(tmp_path))
-    state = checkpoint.read(str(tmp_path / "checkpoints" / "step-000000004.pt"))
+    state = checkpoints.read(str(tmp_path / "checkpoints" / "step-000000004.pt"))
     assert state["positions"] == {"image_to_normals": 6, "image_to_image": 3, "normals_to_normals": 3}
 
 
@@ -236,7 +238,7 @@ def test_remote_folders_get_everything(rows):
 
 
 def test_store_keeps_the_newest_and_passes_over_broken_ones(tmp_path, caplog):
-    store = checkpoint.CheckpointStore(str(tmp_path), keep=2)
+    store = CheckpointStore(str(tmp_path), keep=2)
     assert store.load() is None
     for step in (9, 10, 200):
         store.save({"step": step, "architecture": "compact"})
@@ -253,13 +255,13 @@ def test_checkpoints_run_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "hacked"),)
 
-    torch.save({"format": checkpoint.FORMAT, "step": Evil()}, tmp_path / "step-000000001.pt")
+    torch.save({"format": checkpoints.FORMAT, "step": Evil()}, tmp_path / "step-000000001.pt")
     with pytest.raises(TrainingError, match="cannot be read"):
-        checkpoint.read(str(tmp_path / "step-000000001.pt"))
+        checkpoints.read(str(tmp_path / "step-000000001.pt"))
     assert not (tmp_path / "hacked").exists()
     torch.save({"step": 1}, tmp_path / "other.pt")
     with pytest.raises(TrainingError, match="not a checkpoint"):
-        checkpoint.read(str(tmp_path / "other.pt"))
+        checkpoints.read(str(tmp_path / "other.pt"))
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -4,11 +4,11 @@ import pytest
 import torch
 from spheres import sphere_row
 
+from pipeline.normals.architectures import build_network
 from pipeline.regions import Region
 from pipeline.samples.sample import decode_row
 from pipeline.train.batches import collate
 from pipeline.train.config import LossConfig, PassConfig
-from pipeline.train.network import build_network
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 
 # Pass -> parts of the compact network that it trains, by the first part of the parameter's name.
@@ -119,7 +119,7 @@ def test_passes_run_as_often_as_configured():
 
 def test_resnet_unet_trains_the_same_way():
     torch.manual_seed(0)
-    network = build_network("resnet_unet")
+    network = build_network("resnet_unet", extra_head=True)
     _, terms, trained = run(network, {"image_to_normals": batch_of("image_to_normals")})
     assert {"layer0", "conv_up0", "conv_last", "extra_head"} <= trained
     assert not {"layer0_2", "conv_last_2"} & trained

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from spheres import sphere_row, write_rows
 
-from pipeline.errors import PlanError
-from pipeline.train import checkpoint
+from pipeline.errors import PlanError, TrainingError
+from pipeline.normals import checkpoints
+from pipeline.normals.architectures import load_weights
 from pipeline.train.config import WorkerConfig
-from pipeline.weights import load_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STARTED = re.compile(r"pid=(\d+)\) world_rank=1")
@@ -54,8 +54,8 @@ def last_step(out: Path) -> int:
     steps = [0]
     for path in out.glob("checkpoint_*/state.pt"):
         try:
-            steps.append(checkpoint.read(str(path))["step"])
-        except checkpoint.TrainingError:
+            steps.append(checkpoints.read(str(path))["step"])
+        except TrainingError:
             continue  # being written or being removed
     return max(steps)
 
@@ -116,7 +116,7 @@ def test_two_workers_survive_a_killed_worker_and_a_killed_driver(tmp_path):
     (again,) = (int(step) for step in re.findall(r"Resumed at step (\d+)", result.stdout + result.stderr))
     assert resumed[0] < again <= reached
     assert last_step(out) == reached + 3
-    state = checkpoint.read(str(max(out.glob("checkpoint_*/state.pt"), key=os.path.getmtime)))
+    state = checkpoints.read(str(max(out.glob("checkpoint_*/state.pt"), key=os.path.getmtime)))
     assert state["positions"]["image_to_normals"] == 4 * (reached + 3)
     steps = {int(found["step"]) for found in state["optimiser"]["state"].values()}
     assert max(steps) == reached + 3

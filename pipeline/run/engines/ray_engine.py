@@ -25,6 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayError
 
 from pipeline.errors import FacetError, PlanError
+from pipeline.normals.architectures import load_weights
 from pipeline.normals.inference import CPU_BATCH, CUDA_BATCH
 from pipeline.ray_cluster import check_cluster
 from pipeline.run import logs
@@ -36,7 +37,6 @@ from pipeline.run.engines.resources import IO_CPUS, Shares, plan_resources
 from pipeline.run.ledger import Ledger
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import CropStage, Message, NormalsStage, ReadStage, Work, WriteStage, Written
-from pipeline.weights import load_weights
 
 QUEUE_BYTES = 32 << 20
 """Object store memory per core for what waits between stages: a few chunks."""

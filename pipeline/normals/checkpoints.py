@@ -1,0 +1,79 @@
+"""Checkpoints of a training run as files, and networks loaded from them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import fsspec
+import torch
+
+from pipeline.errors import TrainingError
+from pipeline.normals.architectures import build_network, load_weights
+from pipeline.normals.network import CrossModalNet
+
+FORMAT = 1
+"""Version of what a checkpoint holds."""
+
+
+def load_network(weights: str) -> CrossModalNet:
+    """Loads weights by name or path, or the moving average of a training checkpoint (.pt), in eval mode.
+
+    Raises:
+        WeightsError: There are no such weights, or they are altered.
+        TrainingError: The checkpoint cannot be read.
+    """
+    if weights.endswith(".pt"):
+        state = read(weights)
+        network = build_network(state["architecture"], extra_head=True)
+        network.load_state_dict(state["ema"])
+        return network.eval().requires_grad_(False)
+    return load_weights(weights).network
+
+
+def read(path: str) -> dict[str, Any]:
+    """Reads the checkpoint at a path or URL.
+
+    Raises:
+        TrainingError: It cannot be read.
+    """
+    filesystem, root = fsspec.core.url_to_fs(path)
+    try:
+        return from_bytes(filesystem.cat_file(root))
+    except OSError as error:
+        raise TrainingError(f"Cannot read the checkpoint {path}: {error}") from error
+
+
+def to_bytes(state: dict[str, Any]) -> bytes:
+    """Serialises a state of tensors, numbers, strings, lists and dictionaries."""
+    stream = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, stream)
+    return stream.getvalue()
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """Reads a state; pickled code is refused.
+
+    Raises:
+        TrainingError: The bytes are no checkpoint of this program.
+    """
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn or hostile file can raise anything
+        raise TrainingError(f"The checkpoint cannot be read: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise TrainingError("The file is not a checkpoint of a training run.")
+    return state
+
+
+def check_architecture(given: str, architecture: str) -> None:
+    """Refuses the parameters of another network.
+
+    Raises:
+        TrainingError: It is of another architecture.
+    """
+    if given != architecture:
+        raise TrainingError(
+            f"The checkpoint is of a {given} network, the run trains {architecture}: choose "
+            "another output folder or the same architecture."
+        )
