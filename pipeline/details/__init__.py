@@ -1,0 +1,1 @@
+"""From a fitted head to its maps: texture, displacement, normals."""

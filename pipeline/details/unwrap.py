@@ -1,0 +1,233 @@
+"""The photo as a texture: what the camera saw of the surface, and a likely filling for what it did not.
+
+Unseen texels of a symmetric part take the mirrored texel, its exposure matched to the seen side; what is left
+is filled smoothly from around. A visibility map says which is which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from pipeline.geometry.mesh import Topology
+from pipeline.geometry.raster import nearness_map
+from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels
+
+MIRRORED = 128
+"""Value of the visibility map where a texel comes from the other side; 255: seen, 0: filled."""
+
+_FACING = (0.15, 0.5)  # cosines between which the weight of a surface grows from 0 to 1
+_DEPTH_PIXELS = 640  # longer side of the depth map
+_DEPTH_TOLERANCE_CM = 0.12
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """A photo and its camera.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        focal: Focal length in pixels.
+        centre: Principal point (x, y) in pixels whose centres are integers.
+        mask: (H, W) uint8, 255 where the photo shows the surface (skin), 0 where something covers it; None:
+            nothing does.
+    """
+
+    image: np.ndarray
+    focal: float
+    centre: tuple[float, float]
+    mask: np.ndarray | None = None
+
+    def project(self, points_camera: np.ndarray) -> np.ndarray:
+        """Points (N, 3) in camera space to (N, 3): x, y and nearness, 1 / depth, 0 behind the camera."""
+        depth = -points_camera[:, 2]
+        nearness = np.where(depth > 1, 1 / np.maximum(depth, 1), 0)
+        x = self.centre[0] + self.focal * points_camera[:, 0] * nearness
+        y = self.centre[1] - self.focal * points_camera[:, 1] * nearness
+        return np.stack([x, y, nearness], 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A picture in texture space.
+
+    Attributes:
+        picture: (S, S, 3) uint8 RGB.
+        visibility: (S, S) uint8: 255 seen in the photo, `MIRRORED`, 0 filled, and what lies between.
+    """
+
+    picture: np.ndarray
+    visibility: np.ndarray
+
+
+def unwrap(
+    view: PhotoView,
+    vertices_camera: np.ndarray,
+    normals_camera: np.ndarray,
+    *,
+    occluders: Topology,
+    texels: UvMap,
+    symmetric: bool = True,
+) -> Texture:
+    """Makes the texture of one part of a head.
+
+    Args:
+        view: The photo.
+        vertices_camera: (V, 3) centimetres.
+        normals_camera: (V, 3) unit vertex normals.
+        occluders: Everything that may hide the part, itself included.
+        texels: The part in texture space.
+        symmetric: The texture's left half shows the mirror image of what its right half shows.
+    """
+    colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
+    if not symmetric:
+        return _finish(push_pull(colours, seen), seen, np.zeros_like(seen))
+    other_seen = seen[:, ::-1] * (1 - seen)
+    other = _match_exposure(colours, seen)
+    known = seen + other_seen
+    mixed = colours * seen[..., None] + other * other_seen[..., None]
+    mixed /= np.maximum(known, 1e-6)[..., None]
+    return _finish(push_pull(mixed, known), seen, other_seen)
+
+
+def observe(
+    view: PhotoView,
+    vertices_camera: np.ndarray,
+    normals_camera: np.ndarray,
+    *,
+    occluders: Topology,
+    texels: UvMap,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a photo shows of one part of a head.
+
+    Args:
+        view: The photo.
+        vertices_camera: (V, 3) centimetres.
+        normals_camera: (V, 3) unit vertex normals.
+        occluders: Everything that may hide the part, itself included.
+        texels: The part in texture space.
+
+    Returns:
+        Colours (S, S, 3) float32 0..255, and weights (S, S) float32: 1 where the surface is surely seen, less
+        at grazing angles and near edges of what is seen, 0 elsewhere.
+    """
+    towards = -vertices_camera / np.linalg.norm(vertices_camera, axis=1, keepdims=True)
+    cosine_vertices = np.einsum("ij,ij->i", normals_camera, towards)
+    # Triangles are small: pixels are interpolated linearly, wrong by hundredths of a pixel.
+    sampled = texels.sample(np.column_stack([view.project(vertices_camera), cosine_vertices]))
+    x, y, nearness, cosine = np.ascontiguousarray(sampled.T)
+    height, width = view.image.shape[:2]
+    weight = _smoothstep(cosine, *_FACING)
+    weight *= (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1) & (nearness > 0)
+    at = np.nonzero(weight)[0]
+    weight[at] *= _not_hidden(view, vertices_camera, occluders, sampled[at])
+    if view.mask is not None:
+        weight *= read_pixels(view.mask, x, y) / 255
+    weight = _feathered(texels, weight)
+    image, scale = _reduced(view.image, texels, x, y)
+    colours = read_pixels(image, (x + 0.5) * scale[0] - 0.5, (y + 0.5) * scale[1] - 0.5)
+    return texels.image(colours), weight
+
+
+def continued(texture: np.ndarray, topology: Topology, source: str, target: str, texels: UvMap) -> np.ndarray:
+    """A smooth picture for a part that no photo shows, from the colours at its seam with another part.
+
+    Args:
+        texture: (S, S, 3) uint8, the other part's picture.
+        topology: Of both parts.
+        source: The other part.
+        target: The part.
+        texels: The part in texture space.
+
+    Returns:
+        (S', S', 3) uint8.
+    """
+    from_uv, to_uv = (np.unique(topology.only(name).faces_uv) for name in (source, target))
+    of_source, of_target = topology.uv_vertex[from_uv], topology.uv_vertex[to_uv]
+    _, first, second = np.intersect1d(of_source, of_target, return_indices=True)
+    seam = read_picture(texture, topology.uv[from_uv[first]])
+    at = topology.uv[to_uv[second]] * texels.size
+    columns, rows = at[:, 0].astype(int), (texels.size - at[:, 1]).astype(int)
+    known = np.zeros((texels.size, texels.size, 4), np.float32)
+    known[rows, columns, :3], known[rows, columns, 3] = seam, 1
+    return _bytes(push_pull(known[..., :3], known[..., 3]))
+
+
+def _not_hidden(
+    view: PhotoView, vertices_camera: np.ndarray, occluders: Topology, surface: np.ndarray
+) -> np.ndarray:
+    """Whether nothing is before points with x, y, nearness and cosine to the viewer (N, 4): (N,) bool."""
+    x, y, nearness, cosine = surface.T
+    points = view.project(vertices_camera)
+    used = np.unique(occluders.faces)
+    low = points[used, :2].min(0) - 1
+    size = points[used, :2].max(0) + 1 - low
+    scale = _DEPTH_PIXELS / float(size.max())
+    columns, rows = (int(np.ceil(length * scale)) for length in size)
+    points[:, :2] = (points[:, :2] - low) * scale
+    triangles = torch.from_numpy(occluders.triangles.astype(np.int64))
+    nearest = nearness_map(torch.from_numpy(points)[None], triangles, rows, columns, cull=True)[0].numpy()
+    column, row = ((v - start) * scale + 0.5 for v, start in ((x, low[0]), (y, low[1])))
+    found = nearest[row.astype(np.int32).clip(0, rows - 1), column.astype(np.int32).clip(0, columns - 1)]
+    depth_found, depth = 1 / np.maximum(found, 1e-9), 1 / nearness
+    pixel_cm = depth / (view.focal * scale)
+    slope = np.sqrt(1 - np.minimum(cosine, 1) ** 2) / cosine
+    return depth < depth_found + _DEPTH_TOLERANCE_CM + pixel_cm * slope
+
+
+def _feathered(texels: UvMap, weight: np.ndarray) -> np.ndarray:
+    """Draws weights (P,) back from the edges of what is seen and softens the edge: (S, S)."""
+    picture = texels.image(weight.astype(np.float32), empty=1)  # between the islands nothing hides anything
+    width = max(1, texels.size // 256)
+    eroded = cv2.erode(picture, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
+    soft = cv2.blur(eroded, (2 * width + 1, 2 * width + 1))
+    return texels.image(np.minimum(soft.ravel()[texels.texel], weight).astype(np.float32))
+
+
+def _reduced(
+    image: np.ndarray, texels: UvMap, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Reduces a photo that has several pixels for a texel, against aliasing; and its x, y scales."""
+    beside = np.nonzero(np.diff(texels.texel) == 1)[0][::64]
+    step = np.hypot(x[beside + 1] - x[beside], y[beside + 1] - y[beside])
+    ratio = float(np.median(step)) if len(step) else 1.0
+    if ratio < 1.5:
+        return image, (1.0, 1.0)
+    height, width = image.shape[:2]
+    size = (max(1, round(width / ratio)), max(1, round(height / ratio)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), (size[0] / width, size[1] / height)
+
+
+def _match_exposure(colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The mirrored picture, as bright as the seen side is in each neighbourhood: (S, S, 3).
+
+    The ratio of both is known where both were seen, low-passed, and carried on smoothly to where one was.
+    """
+    size = len(seen)
+    small = (min(size, 128),) * 2
+    both = seen * seen[:, ::-1]
+    lit = cv2.resize(colours * both[..., None], small, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(both, small, interpolation=cv2.INTER_AREA)
+    sigma = small[0] / 24
+    lit, weight = cv2.GaussianBlur(lit, (0, 0), sigma), cv2.GaussianBlur(weight, (0, 0), sigma)
+    logs = np.log(lit / np.maximum(weight, 1e-6)[..., None] + 8)
+    ratio = logs - logs[:, ::-1]
+    smooth = push_pull(ratio, np.minimum(1, 10 * weight))
+    gain = cv2.resize(np.exp(smooth.clip(-1, 1)), (size, size), interpolation=cv2.INTER_LINEAR)
+    return ((colours[:, ::-1] + 8) * gain - 8).clip(0, 255)
+
+
+def _finish(picture: np.ndarray, seen: np.ndarray, mirrored: np.ndarray) -> Texture:
+    return Texture(_bytes(picture), _bytes(255 * seen + MIRRORED * mirrored))
+
+
+def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = ((x - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return (values + 0.5).clip(0, 255).astype(np.uint8)

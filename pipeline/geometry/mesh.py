@@ -1,0 +1,256 @@
+"""Meshes of one topology: quads, texture coordinates, parts, mirror image; normals and tangents.
+
+A mesh is an array of vertices and a `Topology`. `FaceModel` says how the head's shape varies; the topology
+says what is a face, where it lies in the texture and what it is made of, whatever the shape. Faces that are
+not drawn (see `head_model.DROPPED`) are in it, too.
+
+Texture coordinates: u to the right, v up, 0..1 within the tile of each part. The archive has a tile for most
+parts (UDIM); here every part has its own picture instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.assets import find_ict_facekit
+from pipeline.errors import AssetsError
+
+FACE = "M_Face"
+BACK_HEAD = "M_BackHead"
+GUMS = "M_GumsTongue"
+TEETH = "M_Teeth"
+EYES = ("M_ScleraLeft", "M_ScleraRight")
+
+HEAD_PARTS = (FACE, BACK_HEAD, GUMS, TEETH, *EYES)
+"""Parts of a head that is closed. The sclera is closed in front of the iris, so the iris is painted on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """Faces and texture coordinates of a mesh with V vertices.
+
+    Attributes:
+        faces: (F, 4) int32 vertex ids, counter-clockwise from outside; a triangle repeats its last corner.
+        faces_uv: (F, 4) int32 indices into `uv`, like `faces`.
+        uv: (T, 2) float32, 0..1, v up. Every entry belongs to one vertex and one part.
+        part: (F,) int8, index into `part_names`.
+        part_names: Names of the parts, the model's materials.
+        vertex_count: V.
+    """
+
+    faces: np.ndarray
+    faces_uv: np.ndarray
+    uv: np.ndarray
+    part: np.ndarray
+    part_names: tuple[str, ...]
+    vertex_count: int
+
+    @cached_property
+    def is_quad(self) -> np.ndarray:
+        """(F,) bool."""
+        return self.faces[:, 2] != self.faces[:, 3]
+
+    @cached_property
+    def triangles(self) -> np.ndarray:
+        """(N, 3) int32 vertex ids: the first halves of all faces, then the second halves of the quads."""
+        return _triangles(self.faces, self.is_quad)
+
+    @cached_property
+    def triangles_uv(self) -> np.ndarray:
+        """(N, 3) int32 indices into `uv`, in the order of `triangles`."""
+        return _triangles(self.faces_uv, self.is_quad)
+
+    @cached_property
+    def uv_vertex(self) -> np.ndarray:
+        """(T,) int32: the vertex at each entry of `uv`, -1 for one that no face uses."""
+        vertex = np.full(len(self.uv), -1, np.int32)
+        vertex[self.faces_uv] = self.faces
+        return vertex
+
+    @lru_cache(maxsize=32)  # noqa: B019 - few topologies exist, and they live as long as the process
+    def only(self, *names: str) -> Topology:
+        """Returns the faces of some parts. Vertices and texture coordinates keep their numbers.
+
+        Raises:
+            ValueError: There is no part of such a name.
+        """
+        chosen = np.isin(self.part, [self.part_names.index(name) for name in names])
+        return replace(self, faces=self.faces[chosen], faces_uv=self.faces_uv[chosen], part=self.part[chosen])
+
+
+@lru_cache(maxsize=4)
+def load_topology(path: str | Path | None = None) -> Topology:
+    """Loads the topology of the ICT-FaceKit head, all parts (cached in the process).
+
+    Args:
+        path: As for `head_model.load_face_model`.
+
+    Raises:
+        AssetsError: The model is not there or is not what it should be.
+    """
+    file = find_ict_facekit(path)
+    try:
+        with np.load(file) as archive:
+            keys = ("faces", "faces_uv", "uv", "face_material", "material_names")
+            faces, faces_uv, uv, part, names = (archive[key] for key in keys)
+    except (OSError, ValueError, KeyError) as error:
+        raise AssetsError(f"{file} is not the ICT-FaceKit model: {error}. Fetch it again.") from error
+    faces, faces_uv = (_closed(corners) for corners in (faces, faces_uv))
+    for index in range(len(names)):
+        used = np.unique(faces_uv[part == index])
+        uv[used] -= np.floor(uv[used].min(0))
+    part_names = tuple(str(name) for name in names)
+    return Topology(faces, faces_uv, uv - np.floor(uv), part, part_names, int(faces.max()) + 1)
+
+
+def _closed(faces: np.ndarray) -> np.ndarray:
+    return np.where(faces < 0, faces[:, 2:3], faces).astype(np.int32)
+
+
+def _triangles(faces: np.ndarray, is_quad: np.ndarray) -> np.ndarray:
+    return np.concatenate([faces[:, [0, 1, 2]], faces[is_quad][:, [0, 2, 3]]])
+
+
+@lru_cache(maxsize=4)
+def mirror_index(topology: Topology, name: str = FACE) -> np.ndarray:
+    """Finds the mirror image of every vertex of a part whose texture is symmetric (u -> 1 - u).
+
+    Returns:
+        (V,) int32: the vertex on the other side, itself on the middle line; -1 for vertices of other parts.
+
+    Raises:
+        ValueError: The texture coordinates of the part are not symmetric.
+    """
+    used = np.unique(topology.only(name).faces_uv)
+    # A partner may lie across the edge of its cell: search the cells around.
+    cell, tolerance = 1e-4, 1e-5
+    uv = topology.uv[used].astype(np.float64)
+    mirrored = np.stack([1 - uv[:, 0], uv[:, 1]], 1)
+    keys = np.floor(uv / cell).astype(np.int64) @ [1 << 32, 1]
+    order = np.argsort(keys)
+    partner = np.full(len(used), -1)
+    for shift in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        wanted = (np.floor(mirrored / cell).astype(np.int64) + shift) @ [1 << 32, 1]
+        at = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(order) - 1)]
+        found = (keys[at] == wanted) & (np.abs(uv[at] - mirrored).max(1) < tolerance)
+        partner[found] = at[found]
+    if (partner < 0).any():
+        raise ValueError(f"the texture coordinates of {name} are not symmetric")
+    index = np.full(topology.vertex_count, -1, np.int32)
+    index[topology.uv_vertex[used]] = topology.uv_vertex[used[partner]]
+    return index
+
+
+def subdivided(topology: Topology, faces: np.ndarray) -> Topology:
+    """The topology after each quad was divided in four.
+
+    Texture coordinates are divided linearly, so that a picture stays where it was.
+
+    Args:
+        topology: Quads alone.
+        faces: (4 F, 4) vertex ids of the divided mesh. Child k of face f is 4 f + k; its corners are corner k
+            of the face, the middle of the edge to corner k + 1, the face's centre, and the middle of the
+            edge from corner k - 1.
+
+    Raises:
+        ValueError: There are triangles, or `faces` does not have four for each face.
+    """
+    if not topology.is_quad.all() or faces.shape != (4 * len(topology.faces), 4):
+        raise ValueError("quads are divided in four, and nothing else")
+    corners = topology.faces_uv
+    following = np.roll(corners, -1, 1)
+    edges = np.sort(np.stack([corners, following], -1).reshape(-1, 2), 1)
+    unique, edge = np.unique(edges, axis=0, return_inverse=True)
+    middle = len(topology.uv) + edge.reshape(-1, 4)
+    centre = len(topology.uv) + len(unique) + np.arange(len(corners))
+    uv = np.concatenate(
+        [topology.uv, topology.uv[unique].mean(1), topology.uv[corners].mean(1)], dtype=np.float32
+    )
+    children = np.stack(
+        [corners, middle, np.broadcast_to(centre[:, None], corners.shape), np.roll(middle, 1, 1)], -1
+    )
+    return Topology(
+        faces=faces.astype(np.int32),
+        faces_uv=children.reshape(-1, 4).astype(np.int32),
+        uv=uv,
+        part=topology.part.repeat(4),
+        part_names=topology.part_names,
+        vertex_count=int(faces.max()) + 1,
+    )
+
+
+def joined(first: Topology, second: Topology) -> Topology:
+    """Two topologies as one: the vertices and texture coordinates of the second come after the first's."""
+    return Topology(
+        faces=np.concatenate([first.faces, second.faces + first.vertex_count], dtype=np.int32),
+        faces_uv=np.concatenate([first.faces_uv, second.faces_uv + len(first.uv)], dtype=np.int32),
+        uv=np.concatenate([first.uv, second.uv]),
+        part=np.concatenate([first.part, second.part]),
+        part_names=first.part_names,
+        vertex_count=first.vertex_count + second.vertex_count,
+    )
+
+
+def vertex_normals(vertices: np.ndarray, topology: Topology) -> np.ndarray:
+    """Unit normals of vertices (V, 3), area-weighted over the faces: (V, 3) float32, outwards.
+
+    Vertices that no face uses have the normal (0, 0, 1).
+    """
+    a, b, c, d = (vertices[topology.faces[:, k]] for k in range(4))
+    # The cross product of the diagonals is twice the area of a quad, and of a triangle, too.
+    normals = _gather(np.cross(c - a, d - b), topology.faces, topology.is_quad, len(vertices))
+    return _unit(normals, (0.0, 0.0, 1.0))
+
+
+def tangents(vertices: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
+    """Tangents along u at texture coordinates, as glTF wants them.
+
+    The bitangent, along v (up), is cross(normal, tangent) * w.
+
+    Args:
+        vertices: (V, 3).
+        normals: (V, 3) unit vertex normals.
+        topology: The mesh's.
+
+    Returns:
+        (T, 4) float32: unit vector perpendicular to the vertex's normal, and w = 1, or -1 where the picture
+        lies mirrored on the surface.
+    """
+    corners = vertices[topology.triangles]
+    e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    uv = topology.uv[topology.triangles_uv]
+    (u1, v1), (u2, v2) = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
+    area = u1 * v2 - u2 * v1
+    along_u = (v2[:, None] * e1 - v1[:, None] * e2) * np.sign(area)[:, None]
+    everywhere = np.ones(len(area), bool)
+    both = _gather(np.column_stack([along_u, area]), topology.triangles_uv, everywhere, len(topology.uv))
+    normal = normals[topology.uv_vertex]
+    tangent = both[:, :3] - (both[:, :3] * normal).sum(1, keepdims=True) * normal
+    lost = np.linalg.norm(tangent, axis=1) < 1e-12
+    helper = np.where(np.abs(normal[lost, :1]) < 0.9, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    tangent[lost] = np.cross(helper, normal[lost])
+    sign = np.where(both[:, 3:] < 0, -1.0, 1.0)
+    return np.concatenate([_unit(tangent, (1.0, 0.0, 0.0)), sign], 1, dtype=np.float32)
+
+
+def _gather(values: np.ndarray, corners: np.ndarray, has_last: np.ndarray, count: int) -> np.ndarray:
+    """Sums values (F, C) of faces at their corners (F, K), a repeated one left out: (count, C)."""
+    last = corners.shape[1] - 1
+    ids = np.concatenate([corners[:, :last].ravel(order="F"), corners[has_last, last]])
+    columns = []
+    for column in values.T:
+        weights = np.concatenate([np.tile(column, last), column[has_last]])
+        columns.append(np.bincount(ids, weights, count))
+    return np.stack(columns, 1)
+
+
+def _unit(vectors: np.ndarray, fallback: tuple[float, float, float]) -> np.ndarray:
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    empty = length < 1e-12
+    unit = vectors / np.where(empty, 1.0, length)[:, None]
+    unit[empty] = fallback
+    return unit.astype(np.float32)

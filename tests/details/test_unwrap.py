@@ -1,0 +1,117 @@
+"""The texture of a head whose texture is known, from its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from head_pictures import draw, placed, turn, view_of
+
+from pipeline.details.unwrap import MIRRORED, PhotoView, continued, unwrap
+from pipeline.geometry.mesh import BACK_HEAD, FACE, HEAD_PARTS, load_topology, mirror_index, vertex_normals
+from pipeline.geometry.uv import uv_map
+
+SIZE = 512
+
+
+def symmetric_picture() -> np.ndarray:
+    """(SIZE, SIZE, 3) uint8: waves of some texels' length, alike on both sides."""
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE] / SIZE
+    waves = [
+        np.cos(40 * (columns - 0.5)),
+        np.sin(50 * rows),
+        np.cos(30 * rows) * np.cos(20 * (columns - 0.5)),
+    ]
+    return (140 + 60 * np.stack(waves, -1)).astype(np.uint8)
+
+
+class Scene:
+    """A head at 30 degrees, drawn with `symmetric_picture`, under a light from the side."""
+
+    def __init__(self, folder, side_light: float = 0.0):
+        self.topology = load_topology(folder)
+        self.head = self.topology.only(*HEAD_PARTS)
+        self.texels = uv_map(self.topology.only(FACE), SIZE)
+        neutral = np.load(folder / "ict_facekit.npz")["neutral"]
+        self.vertices = placed(neutral - neutral[:9409].mean(0), turn(30, 5))
+        self.normals = vertex_normals(self.vertices, self.head)
+        light = 1 + side_light * self.normals[:, :1].repeat(3, 1)
+        image, _ = draw(view_of(900), self.vertices, self.head, {FACE: symmetric_picture()}, light)
+        self.view = view_of(900, image)
+
+    def unwrap(self, view: PhotoView | None = None):
+        return unwrap(view or self.view, self.vertices, self.normals, occluders=self.head, texels=self.texels)
+
+
+@pytest.fixture(scope="module")
+def scene(ict_facekit):
+    return Scene(ict_facekit)
+
+
+def test_seen_texels_are_those_of_the_photo(scene):
+    texture = scene.unwrap()
+    error = np.abs(texture.picture.astype(int) - symmetric_picture()).max(2)
+    seen = texture.visibility == 255
+    assert 0.3 < seen.mean() < 0.6
+    assert error[seen].mean() < 2
+    assert np.percentile(error[seen], 99) < 8
+
+
+def test_the_hidden_side_is_the_mirror_image(scene):
+    texture = scene.unwrap()
+    error = np.abs(texture.picture.astype(int) - symmetric_picture()).max(2)
+    mirrored = texture.visibility == MIRRORED
+    assert mirrored.mean() > 0.1
+    assert np.percentile(error[mirrored], 90) < 12
+    cheeks = texture.visibility[SIZE // 2, [SIZE // 5, SIZE - SIZE // 5]]
+    assert cheeks.tolist() == [255, MIRRORED]
+
+
+def test_mirrored_texels_are_as_bright_as_what_is_beside_them(ict_facekit):
+    """Under a light from the side a plain copy would show a step at the border of the mirrored part."""
+    texture = Scene(ict_facekit, side_light=0.3).unwrap()
+    flat = texture.picture / symmetric_picture().astype(float)
+    row = slice(SIZE // 4, SIZE // 3)
+    edge = int(np.argmax((texture.visibility[row] == MIRRORED).all(0)))
+    assert edge > SIZE // 2
+    before, after = flat[row, edge - 24 : edge - 12].mean(), flat[row, edge + 1 : edge + 13].mean()
+    copy = flat[row, SIZE - edge - 13 : SIZE - edge - 1].mean()
+    assert abs(after - before) < 0.4 * abs(copy - before)
+
+
+def test_a_mirrored_photo_gives_the_mirrored_texture(scene):
+    index = mirror_index(scene.topology)
+    face = np.arange(9409)
+    only_face = scene.topology.only(FACE)
+    vertices = scene.vertices.copy()
+    flipped = vertices.copy()
+    flipped[face] = vertices[index[face]] * [-1, 1, 1]
+    textures = []
+    for points, image in ((vertices, scene.view.image), (flipped, scene.view.image[:, ::-1].copy())):
+        view = view_of(900, image)
+        normals = vertex_normals(points, only_face)
+        textures.append(unwrap(view, points, normals, occluders=only_face, texels=scene.texels))
+    assert np.abs(textures[0].visibility.astype(int) - textures[1].visibility[:, ::-1]).mean() < 0.5
+    assert np.abs(textures[0].picture.astype(int) - textures[1].picture[:, ::-1]).mean() < 0.5
+
+
+def test_what_covers_the_skin_is_left_out(scene):
+    image, mask = scene.view.image.copy(), np.full((900, 900), 255, np.uint8)
+    image[:, :430], mask[:, :430] = (0, 255, 0), 0
+    view = PhotoView(image, scene.view.focal, scene.view.centre, mask)
+    texture = scene.unwrap(view)
+    green = (texture.picture[..., 1] > 240) & (texture.picture[..., 0] < 20)
+    assert not green.any()
+    assert (texture.visibility == 255).mean() < (scene.unwrap().visibility == 255).mean()
+
+
+def test_a_head_outside_the_photo_is_grey_and_unseen(scene):
+    away = PhotoView(scene.view.image, scene.view.focal, (-5000.0, 450.0))
+    texture = scene.unwrap(away)
+    assert texture.visibility.max() == 0
+    assert texture.picture.max() == 0
+
+
+def test_the_back_of_the_head_goes_on_with_the_colours_at_the_seam(scene):
+    red = np.full((SIZE, SIZE, 3), (200, 100, 80), np.uint8)
+    texels = uv_map(scene.topology.only(BACK_HEAD), 128)
+    assert np.abs(continued(red, scene.topology, FACE, BACK_HEAD, texels) - [200, 100, 80]).max() <= 1
