@@ -57,7 +57,7 @@ def load_weights(name_or_path: str | Path) -> LoadedWeights:
     wrong = differences({name: tensor.shape for name, tensor in network.state_dict().items()}, state)
     if wrong:
         raise WeightsError(
-            f"{path} does not hold weights of the architecture {entry.architecture!r}: {wrong}."
+            f"{path} does not hold weights of the architecture {entry.architecture!r}. Entries {wrong}."
         )
     network.load_state_dict(state)
     return LoadedWeights(network.eval().requires_grad_(False), entry)
@@ -70,4 +70,9 @@ def differences(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Ten
         "unexpected": state.keys() - expected.keys(),
         "of another shape": {name for name in expected.keys() & state if state[name].shape != expected[name]},
     }
-    return "; ".join(f"{kind} {', '.join(sorted(names)[:5])}" for kind, names in kinds.items() if names)
+    return "; ".join(f"{kind}: {_some(sorted(names))}" for kind, names in kinds.items() if names)
+
+
+def _some(names: list[str], at_most: int = 5) -> str:
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more

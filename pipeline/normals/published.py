@@ -112,7 +112,7 @@ def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     required = set(shapes) - (set() if counters & set(state) else counters)
     wrong = differences({name: shapes[name] for name in required}, state)
     if wrong:
-        raise WeightsError(f"These are not the published resnet_unet weights: {wrong}.")
+        raise WeightsError(f"These are not the published resnet_unet weights. Entries {wrong}.")
     kept = [name for name in shapes if not name.startswith("base_model.") and name not in _UNUSED_SHAPES]
     zero = torch.zeros((), dtype=torch.int64)
     converted = {name: state.get(name, zero) for name in kept}
