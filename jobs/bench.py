@@ -38,17 +38,16 @@ def command(
     """Measure PARTS on this machine, in one run.
 
     \b
-    steps, stages    the way of a photo on one core
+    stages           the way of a photo on one core, all cores at work
     local, ray       whole runs of `facet normals`
-    baseline         the seed system's way
+    baseline         the paper's way, one photo at a time
     memory           peak memory of short and long runs
     synth, train     rendering and training
     plan, resume     many photos and shards
     overhead         the Ray engine with nothing to do
     workers          the Ray engine with many pretended workers
-    redo             what a killed run does twice
 
-    Without PARTS: steps to baseline. With --scale: plan to redo. Let nothing else run meanwhile.
+    Without PARTS: stages to baseline. With --scale: plan to workers. Let nothing else run meanwhile.
     """
     parts = parts or (SCALE_PARTS if scale else DEFAULT_PARTS)
     options = BenchOptions(parts, photos, count, weights)

@@ -1,10 +1,10 @@
-"""The baseline: the seed system's way through the same photos, as the benchmark's own loop.
+"""The baseline: the paper's way through the same photos, as the benchmark's own loop.
 
 "Cross-modal Deep Face Normals" (Abrevaya et al., CVPR 2020) as its authors published it: one photo at a
 time, the HOG detector over the full-resolution grey photo, the first face found, the crop and its mask
 written and read back as JPEG, the paper's whole network (image encoder, normal decoder and image decoder)
-in fp32 on a batch of one, the normals written as JPEG. torch uses as many threads as it likes. The seed's
-process started anew for every photo; that cost is left out here.
+in fp32 on a batch of one, the normals written as JPEG. torch uses as many threads as it likes. Its
+scripts started anew for every photo; that cost is left out here.
 
 The network has fresh weights: speed does not depend on them.
 """
@@ -29,7 +29,7 @@ from pipeline.normals.network import CrossModalNet
 
 
 def measure_baseline(photos: Sequence[Path], folder: Path) -> tuple[Rate, int]:
-    """Runs the seed's way over photos.
+    """Takes photos the paper's way.
 
     Args:
         photos: Files that OpenCV reads; the first one is run once more before the clock starts.
@@ -41,15 +41,15 @@ def measure_baseline(photos: Sequence[Path], folder: Path) -> tuple[Rate, int]:
     detector = dlib.get_frontal_face_detector()
     predictor = dlib.shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))
     network = build_network("resnet_unet").eval()
-    seed_way(photos[0], folder, detector, predictor, network)
+    paper_way(photos[0], folder, detector, predictor, network)
     start = time.perf_counter()
-    found = sum(seed_way(photo, folder, detector, predictor, network) for photo in photos)
+    found = sum(paper_way(photo, folder, detector, predictor, network) for photo in photos)
     seconds = time.perf_counter() - start
     return Rate("baseline", len(photos), (seconds,)), found
 
 
 @torch.inference_mode()
-def seed_way(
+def paper_way(
     photo: Path,
     folder: Path,
     detector: dlib.fhog_object_detector,

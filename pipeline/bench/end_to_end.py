@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
-from pipeline.bench.memory import peak_memory
 from pipeline.errors import PlanError
 
 ENGINES = ("local", "ray")
+
+MEMORY_INTERVAL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,6 @@ class EngineRun:
         """Seconds that do not depend on the number of photos: imports, workers, weights, the report."""
         return self.seconds[0] - self.images[0] / self.per_second
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the run with what follows from it."""
-        return {
-            "engine": self.engine,
-            "images": self.images,
-            "seconds": self.seconds,
-            "per_second": self.per_second,
-            "startup_s": self.startup_s,
-        }
-
 
 def measure_engine(engine: str, photos: Sequence[Path], count: int, folder: Path, weights: str) -> EngineRun:
     """Runs the main job twice, over a quarter of the photos and over all.
@@ -70,30 +62,80 @@ def measure_engine(engine: str, photos: Sequence[Path], count: int, folder: Path
     seconds = []
     for images in counts:
         out = folder / f"{engine}-{images}"
-        command = job_command(engine, write_list(photos, images, folder), out, weights)
-        start = time.perf_counter()
-        _run(command)
-        seconds.append(time.perf_counter() - start)
+        listing = write_list(photos, images, folder)
+        seconds.append(run_command(job_command(engine, listing, out, weights)))
         check_complete(out, images)
     return EngineRun(engine, counts, (seconds[0], seconds[1]))
 
 
-def measure_memory(
-    engine: str, photos: Sequence[Path], counts: Sequence[int], folder: Path, weights: str
-) -> dict[int, int]:
-    """Returns the peak memory in bytes of a run over each number of photos; see `peak_memory`."""
-    peaks = {}
-    for images in counts:
-        out = folder / f"memory-{engine}-{images}"
-        peaks[images] = peak_memory(job_command(engine, write_list(photos, images, folder), out, weights))
-        check_complete(out, images)
-    return peaks
+def measure_memory(engine: str, photos: Sequence[Path], images: int, folder: Path, weights: str) -> int:
+    """Returns the most memory in bytes that a run over so many photos and all its processes held at once.
+
+    Raises:
+        PlanError: The job failed or lost photos, or the system is not Linux.
+    """
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise PlanError("Memory is measured on Linux only.")
+    out = folder / f"memory-{engine}-{images}"
+    peak = 0
+
+    def watch(root: int) -> None:
+        nonlocal peak
+        peak = max(peak, tree_memory(root))
+
+    run_command(job_command(engine, write_list(photos, images, folder), out, weights), watch)
+    check_complete(out, images)
+    return peak
 
 
 def job_command(engine: str, photos: Path, out: Path, weights: str) -> list[str]:
     """Returns the command line of the main job."""
     command = [sys.executable, "-m", "jobs.normals", str(photos), str(out)]
     return [*command, "--engine", engine, "--weights", weights]
+
+
+def run_command(command: Sequence[str], watch: Callable[[int], None] | None = None) -> float:
+    """Runs a command and returns the seconds that it took; `watch` is called with its process id meanwhile.
+
+    Raises:
+        PlanError: It failed.
+    """
+    start = time.perf_counter()
+    with (
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        while watch and process.poll() is None:
+            watch(process.pid)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(MEMORY_INTERVAL_S)
+        if process.wait():
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip()[-500:]
+            raise PlanError(f"`{' '.join(command)}` ended with {process.returncode}: {said}")
+        return time.perf_counter() - start
+
+
+def tree_memory(root: int) -> int:
+    """Returns the memory in bytes of a process and all its descendants.
+
+    It is the proportional set size: pages that processes share, such as Ray's object store, count once.
+    """
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            # The command's name, in parentheses, may itself hold spaces and parentheses.
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    total = 0
+    for pid in parents:
+        ancestor = pid
+        while ancestor not in (root, 0):
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == root:
+            with suppress(OSError):  # ended meanwhile, or another user's
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return total
 
 
 def write_list(photos: Sequence[Path], count: int, folder: Path) -> Path:
@@ -126,9 +168,3 @@ def check_complete(out: Path, images: int) -> None:
     counts = json.loads((out / "run.json").read_text())["counts"]
     if counts["images"] != images:
         raise PlanError(f"The run in {out} recorded {counts['images']} of {images} photos.")
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PlanError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-500:]}")

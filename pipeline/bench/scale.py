@@ -4,22 +4,18 @@ plan       time and memory for making the plan of many photos
 resume     time and memory for finding out what of many shards is done
 overhead   the Ray engine with stages that do nothing
 workers    the Ray engine with many workers that sleep for as long as the stages take
-redo       what is done twice after a run was killed
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench.end_to_end import job_command, write_list
 from pipeline.bench.pretend import pretended_stages
-from pipeline.errors import PlanError
 from pipeline.images.sources import Listing
 from pipeline.images.walk import Found, Notes
 from pipeline.run.config import EngineConfig, PlanConfig, RunConfig
@@ -31,7 +27,7 @@ from pipeline.run.shards import commit_shard
 from pipeline.run.stages import Work
 from pipeline.storage.store import Store
 
-PARTS = ("plan", "resume", "overhead", "workers", "redo")
+PARTS = ("plan", "resume", "overhead", "workers")
 
 STEADY = (0.25, 0.9)
 """Part of a run, in photos, over which its rate is taken: workers that start together also end together."""
@@ -40,21 +36,15 @@ PLANNED = (1_000, 100_000, 1_000_000)
 SHARDS = 10_000
 WORKERS = (2, 4, 8, 16, 32)
 RUN_SECONDS = 40.0
-REDONE_PHOTOS = 240
-REDONE_SHARD = 40
 
 Figures = dict[str, float]
 
 
-def measure_scale(  # noqa: PLR0917
-    part: str, photos: Sequence[Path], weights: str, seconds: dict[str, float], cores: int, folder: Path
-) -> list[Figures]:
+def measure_scale(part: str, seconds: dict[str, float], cores: int, folder: Path) -> list[Figures]:
     """Measures one of `PARTS`; see the function of that name.
 
     Args:
         part: What to measure.
-        photos: Photos of faces, for `redo`.
-        weights: Weights of the network, for `redo`.
         seconds: Stage -> what it takes for a photo, for `workers`.
         cores: CPU cores of this machine.
         folder: Scratch folder.
@@ -65,9 +55,7 @@ def measure_scale(  # noqa: PLR0917
         return [measure_resume(SHARDS, folder)]
     if part == "overhead":
         return [measure_overhead(4096, cores, folder)]
-    if part == "workers":
-        return [measure_workers(workers, seconds, RUN_SECONDS, folder) for workers in WORKERS]
-    return [measure_redo(photos, REDONE_PHOTOS, REDONE_SHARD, folder, weights)]
+    return [measure_workers(workers, seconds, RUN_SECONDS, folder) for workers in WORKERS]
 
 
 def measure_plan(images: int, folder: Path) -> Figures:
@@ -135,51 +123,6 @@ def measure_workers(
     images = -(-int(ideal * run_seconds) // chunk_size) * chunk_size
     rate = _pretend(images, workers, crop, workers - crop, seconds, folder / f"workers-{workers}", chunk_size)
     return {"workers": workers, "ideal": ideal, "per_second": rate, "efficiency": rate / ideal}
-
-
-def measure_redo(photos: Sequence[Path], images: int, shard_size: int, folder: Path, weights: str) -> Figures:
-    """Kills a run once it has committed a third of its shards, and lets it go on.
-
-    Returns:
-        images, shard_size, safe (photos that were committed), whole_s (an undisturbed run), killed_after_s,
-        rest_s (the second attempt), twice_s (what both attempts took beyond an undisturbed run).
-    """
-    listing = write_list(photos, images, folder)
-    whole = _timed(_redo_command(listing, folder / "undisturbed", shard_size, weights))
-    out = folder / "killed"
-    command = _redo_command(listing, out, shard_size, weights)
-    started = time.perf_counter()
-    wanted = max(1, images // shard_size // 3)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while len(committed_shards(Store(str(out)))) < wanted and process.poll() is None:
-            time.sleep(0.05)
-        process.kill()
-    first = time.perf_counter() - started
-    killed = Store(str(out))
-    safe = sum(marker.counts.images for marker in read_markers(killed, committed_shards(killed)))
-    second = _timed(command)
-    return {
-        "images": images,
-        "shard_size": shard_size,
-        "safe": safe,
-        "whole_s": whole,
-        "killed_after_s": first,
-        "rest_s": second,
-        "twice_s": first + second - whole,
-    }
-
-
-def _redo_command(listing: Path, out: Path, shard_size: int, weights: str) -> list[str]:
-    sizes = ["--set", f"plan.shard_size={shard_size}", "--set", "output.report=false"]
-    return [*job_command("local", listing, out, weights), *sizes]
-
-
-def _timed(command: Sequence[str]) -> float:
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PlanError(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    return time.perf_counter() - started
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:

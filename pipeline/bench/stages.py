@@ -36,9 +36,10 @@ def measure_stages(photos: Path, folder: Path, weights: str, cores: int = 1) -> 
         What one core does of each stage, on average.
     """
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(cores)
-    with ProcessPoolExecutor(cores, context, initializer=_start_core, initargs=(barrier,)) as pool:
-        tasks = [pool.submit(_measure, photos, folder / f"core-{core}", weights) for core in range(cores)]
+    with context.Manager() as manager, ProcessPoolExecutor(cores, context) as pool:
+        barrier = manager.Barrier(cores)
+        folders = [folder / f"core-{core}" for core in range(cores)]
+        tasks = [pool.submit(_measure, photos, scratch, weights, barrier) for scratch in folders]
         each = [task.result() for task in tasks]
     return [_average(rates) for rates in zip(*each, strict=True)]
 
@@ -49,20 +50,11 @@ def _average(rates: tuple[Rate, ...]) -> Rate:
     return Rate(rates[0].name, rates[0].count, seconds, rates[0].unit)
 
 
-_barrier: Barrier | None = None
-
-
-def _start_core(barrier: Barrier) -> None:
-    global _barrier  # noqa: PLW0603 - a barrier reaches a process only as it starts
-    _barrier = barrier
-
-
-def _measure(photos: Path, folder: Path, weights: str) -> list[Rate]:
-    assert _barrier is not None
+def _measure(photos: Path, folder: Path, weights: str, barrier: Barrier) -> list[Rate]:
     try:
-        return _measure_one(photos, folder, weights, lambda: _barrier.wait(PATIENCE_SECONDS))
+        return _measure_one(photos, folder, weights, lambda: barrier.wait(PATIENCE_SECONDS))
     except BaseException:
-        _barrier.abort()  # the others need not wait
+        barrier.abort()  # the others need not wait
         raise
 
 

@@ -13,27 +13,25 @@ from pipeline.bench.baseline import measure_baseline
 from pipeline.bench.end_to_end import ENGINES, measure_engine, measure_memory, write_list
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.photos import find_photos, write_photos
-from pipeline.bench.rendering import measure_rendering
+from pipeline.bench.rates import measure_rendering, measure_training
 from pipeline.bench.report import Report
 from pipeline.bench.scale import PARTS as SCALE_PARTS
 from pipeline.bench.scale import measure_scale
 from pipeline.bench.stages import measure_stages
-from pipeline.bench.steps import measure_steps
-from pipeline.bench.training import measure_augmentation, measure_training
 from pipeline.images.decode import DecodeConfig, decode_image
-from pipeline.normals.architectures import load_weights
 from pipeline.weights import DEFAULT
 
-DEFAULT_PARTS = ("steps", "stages", "local", "ray", "baseline")
+DEFAULT_PARTS = ("stages", "local", "ray", "baseline")
 PARTS = (*DEFAULT_PARTS, "memory", "synth", "train", *SCALE_PARTS)
 
 DISTINCT = 48
 """Photos made; runs over more repeat them under other names."""
 
 BASELINE_PHOTOS = 12
-"""Photos that go the seed's way, which takes a second each."""
+"""Photos that go the baseline's way, which takes a second each."""
 
-MEMORY_COUNTS = (200, 2000)
+MEMORY_PHOTOS = (200, 2000)
+"""Photos of the runs whose memory is measured."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,12 @@ class BenchOptions:
         photos: Folder of photos to use in place of made ones.
         count: Photos of a whole run.
         weights: Name or path of the weights.
-        memory_counts: Photos of the runs whose memory is measured.
-        heads: Heads rendered on one core; a GPU renders a hundred times as many.
-        steps: Training steps.
     """
 
     parts: Sequence[str] = DEFAULT_PARTS
     photos: Path | None = None
     count: int = 400
     weights: str = DEFAULT
-    memory_counts: Sequence[int] = MEMORY_COUNTS
-    heads: int = 32
-    steps: int = 8
 
 
 def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None]) -> Report:
@@ -71,42 +63,44 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
         FacetError: A part cannot run: no photos, no weights, no head model.
     """
     report = Report(describe_machine())
-    needs_photos = set(options.parts) - {"synth", "train", "plan", "resume", "overhead"}
-    photos = _photos(options, folder, report) if needs_photos else []
+    cores, weights = report.machine["cores"], options.weights
     parts = list(options.parts)
     if "workers" in parts and "stages" not in parts[: parts.index("workers")]:
         parts.insert(0, "stages")  # pretended workers sleep for as long as these take
+    photos: list[Path] = []
+    if {"stages", "baseline", "memory", *ENGINES} & set(parts):
+        photos = find_photos(options.photos) if options.photos else write_photos(folder / "photos", DISTINCT)
+        report.photos = {"source": str(options.photos or "made"), **_describe(photos)}
     for part in parts:
         on_part(part)
-        if part == "steps":
-            report.steps = measure_steps(photos, load_weights(options.weights))
-        elif part == "stages":
-            listing = write_list(photos, len(photos), folder)
-            report.stages = measure_stages(listing, folder, options.weights, report.machine["cores"])
+        if part == "stages":
+            report.stages = measure_stages(write_list(photos, len(photos), folder), folder, weights, cores)
         elif part in ENGINES:
-            report.engines.append(measure_engine(part, photos, options.count, folder, options.weights))
+            report.engines.append(measure_engine(part, photos, options.count, folder, weights))
         elif part == "baseline":
             report.baseline = measure_baseline(photos[:BASELINE_PHOTOS], folder)[0]
         elif part == "memory":
-            for engine in ENGINES:
-                report.memory[engine] = measure_memory(
-                    engine, photos, options.memory_counts, folder, options.weights
-                )
+            report.figures["Peak memory, MB"] = [
+                {"engine": engine}
+                | {
+                    f"{count} images": measure_memory(engine, photos, count, folder, weights) / 1e6
+                    for count in MEMORY_PHOTOS
+                }
+                for engine in ENGINES
+            ]
         elif part == "synth":
-            report.rates += _rendering(options)
+            # A GPU renders a hundred times as many.
+            report.rates += [
+                measure_rendering(3200 if device == "cuda" else 32, device) for device in _devices()
+            ]
         elif part == "train":
-            report.rates += _training(options)
-        elif part in SCALE_PARTS:
+            report.rates += [
+                measure_training(8, 256 if device == "cuda" else 16, device=device) for device in _devices()
+            ]
+        else:
             seconds = {stage.name: 1 / stage.per_second for stage in report.stages}
-            cores = report.machine["cores"]
-            report.scale[part] = measure_scale(part, photos, options.weights, seconds, cores, folder)
+            report.figures[part] = measure_scale(part, seconds, cores, folder)
     return report
-
-
-def _photos(options: BenchOptions, folder: Path, report: Report) -> list[Path]:
-    photos = find_photos(options.photos) if options.photos else write_photos(folder / "photos", DISTINCT)
-    report.photos = _describe(photos) | {"source": str(options.photos or "made")}
-    return photos
 
 
 def _describe(photos: Sequence[Path]) -> dict[str, Any]:
@@ -121,17 +115,3 @@ def _describe(photos: Sequence[Path]) -> dict[str, Any]:
 
 def _devices() -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
-def _rendering(options: BenchOptions) -> list:
-    return [
-        measure_rendering(options.heads * (100 if device == "cuda" else 1), device) for device in _devices()
-    ]
-
-
-def _training(options: BenchOptions) -> list:
-    rates = [measure_augmentation(32)]
-    for device in _devices():
-        batch = 256 if device == "cuda" else 16
-        rates.append(measure_training(options.steps, batch, device=device))
-    return rates

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import torch
@@ -36,16 +36,6 @@ class Rate:
         """Items per second in the fastest round: what else runs on a machine can only slow it."""
         return self.count / min(self.seconds)
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the rate with its rounds, for the JSON file."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "count": self.count,
-            "per_second": self.per_second,
-            "rounds_s": list(self.seconds),
-        }
-
 
 def measure(
     name: str,
@@ -53,25 +43,23 @@ def measure(
     items: Sequence[Item],
     *,
     weight: Callable[[Item], int] = lambda item: 1,
-    warm_up: Item | None = None,
     rounds: int = 3,
     unit: str = "images",
 ) -> tuple[Rate, list[Result]]:
-    """Times a function over items, after one call to warm up.
+    """Times a function over items, after one call with the first of them to warm up.
 
     Args:
         name: What is measured.
         function: Called with one item at a time.
         items: At least one.
         weight: How many units an item counts as: the size of a batch.
-        warm_up: What the function is called with before the clock starts; the first item by default.
         rounds: Times that all items are gone through.
         unit: What is counted.
 
     Returns:
         The rate and the results of the last round.
     """
-    function(items[0] if warm_up is None else warm_up)
+    function(items[0])
     seconds, results = [], []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,18 +17,24 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from jobs.bench import command as bench_command
-from pipeline.bench import memory, scale
+from pipeline.bench import scale
 from pipeline.bench.baseline import measure_baseline
-from pipeline.bench.end_to_end import EngineRun, check_complete, job_command, measure_memory, write_list
+from pipeline.bench.end_to_end import (
+    EngineRun,
+    check_complete,
+    job_command,
+    measure_memory,
+    run_command,
+    tree_memory,
+    write_list,
+)
 from pipeline.bench.machine import describe_machine
-from pipeline.bench.memory import peak_memory, tree_memory
 from pipeline.bench.photos import FACE, find_photos, vary, write_photos
+from pipeline.bench.rates import make_sample, measure_training
 from pipeline.bench.report import Report
 from pipeline.bench.stages import measure_stages
-from pipeline.bench.steps import measure_steps
 from pipeline.bench.suite import BenchOptions, run_bench
 from pipeline.bench.timing import Rate, measure, one_core
-from pipeline.bench.training import make_sample, measure_augmentation, measure_training
 from pipeline.errors import InputError, PlanError, WeightsError
 from pipeline.normals.architectures import LoadedWeights, build_network
 from pipeline.run.markers import committed_shards, read_markers
@@ -119,21 +125,6 @@ def weights() -> LoadedWeights:
     return LoadedWeights(build_network("compact").eval(), entry)
 
 
-def test_steps_are_all_measured_over_all_photos(photos, weights):
-    rates = measure_steps(photos, weights, batch=3)
-    assert [rate.name for rate in rates] == [
-        "read",
-        "decode",
-        "detect, seed",
-        "detect, fast",
-        "landmarks",
-        "crop and hull",
-        "normals, 3 at a time",
-        "encode crop, normals, mask",
-    ]
-    assert {rate.count for rate in rates} == {len(photos)}
-
-
 def test_stages_are_all_measured_over_all_photos(photos, weights_file, tmp_path):
     listing = write_list(photos, 10, tmp_path)
     rates = measure_stages(listing, tmp_path, str(weights_file), cores=2)
@@ -151,13 +142,7 @@ def test_a_core_that_fails_ends_the_measurement(photos, tmp_path):
         measure_stages(listing, tmp_path, str(tmp_path / "nothing.safetensors"), cores=2)
 
 
-def test_steps_need_a_face(weights, tmp_path):
-    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((100, 100, 3), np.uint8))
-    with pytest.raises(InputError, match="No face"):
-        measure_steps([tmp_path / "black.png"], weights)
-
-
-def test_baseline_takes_every_photo_the_seeds_way(photos, tmp_path):
+def test_baseline_takes_every_photo_the_papers_way(photos, tmp_path):
     black = tmp_path / "black.png"
     cv2.imwrite(str(black), np.zeros((100, 100, 3), np.uint8))
     rate, found = measure_baseline([black, photos[0]], tmp_path)
@@ -173,18 +158,24 @@ def test_baseline_names_a_file_that_is_no_photo(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_peak_memory_covers_the_whole_process_tree(monkeypatch):
-    monkeypatch.setattr(memory, "INTERVAL_S", 0.01)
-    hold = "import hashlib; data = b'x' * 200_000_000; hashlib.sha256(data); hashlib.sha256(data)"
+def test_memory_covers_the_whole_process_tree():
+    hold = "data = b'x' * 200_000_000; print(flush=True); input()"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}], check=True)"
-    assert peak_memory([sys.executable, "-c", child]) > 200_000_000
-    assert peak_memory([sys.executable, "-c", "import hashlib"]) < 100_000_000
-    assert tree_memory(os.getpid()) > 10_000_000
+    command = [sys.executable, "-c", child]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tree:
+        tree.stdout.readline()
+        assert 200_000_000 < tree_memory(tree.pid) < 300_000_000
+        tree.communicate(b"\n")
+    assert tree.returncode == 0
+    assert tree_memory(tree.pid) == 0
 
 
-def test_peak_memory_reports_a_failing_command():
+def test_a_command_is_watched_and_its_failure_told():
+    seen = []
+    assert run_command([sys.executable, "-c", ""], seen.append) > 0
+    assert len(seen) >= 1
     with pytest.raises(PlanError, match="no such luck"):
-        peak_memory([sys.executable, "-c", "raise SystemExit('no such luck')"])
+        run_command([sys.executable, "-c", "raise SystemExit('no such luck')"])
 
 
 @pytest.fixture(scope="module")
@@ -205,28 +196,18 @@ def test_whole_runs_and_their_memory_are_measured(photos, weights_file, tmp_path
     assert (run.engine, run.images) == ("local", (1, 4))
     assert min(run.seconds) > 0
     assert [rate.count for rate in report.stages] == [len(photos)] * 4
-    assert report.efficiency(run) > 0
-    peaks = measure_memory("local", photos, (2,), tmp_path, str(weights_file))
-    assert list(peaks) == [2]
-    assert peaks[2] > 100_000_000
+    assert [row["way"] for row in report.tables()["End to end"]] == ["local"]
+    assert measure_memory("local", photos, 2, tmp_path, str(weights_file)) > 100_000_000
 
 
-def test_command_line_writes_json(photos, weights_file, tmp_path):
+def test_command_line_writes_json(photos, tmp_path):
     out = tmp_path / "bench.json"
-    arguments = [
-        "steps",
-        "--photos",
-        str(photos[0].parent),
-        "--weights",
-        str(weights_file),
-        "--json",
-        str(out),
-    ]
+    arguments = ["baseline", "--photos", str(photos[0].parent), "--json", str(out)]
     result = CliRunner().invoke(bench_command, arguments, catch_exceptions=False)
-    assert "detect, fast" in result.stdout
+    assert "End to end" in result.stdout
     values = json.loads(out.read_text())
-    assert len(values["steps"]) == 8
-    assert values["photos"]["distinct"] == len(photos)
+    (row,) = values["tables"]["End to end"]
+    assert row["images"] == values["photos"]["distinct"] == len(photos)
 
 
 def test_lists_repeat_photos_under_distinct_names(photos, tmp_path):
@@ -256,45 +237,43 @@ def test_startup_and_rate_follow_from_two_runs():
 
 
 def test_report_derives_efficiency_and_speedup():
-    machine = describe_machine() | {"cores": 2, "gpus": []}
     report = Report(
-        machine,
-        photos={"distinct": 4, "megapixels": 0.5, "kilobytes": 120.0, "source": "made"},
-        steps=[Rate("decode", 10, (1.0,))],
+        describe_machine() | {"cores": 2, "gpus": []},
+        photos={"distinct": 4, "megapixels": 0.5},
         stages=[Rate("crop", 10, (0.5,)), Rate("normals", 10, (0.5,))],
         engines=[EngineRun("ray", (100, 400), (20.0, 40.0))],
         baseline=Rate("baseline", 2, (2.0,)),
-        memory={"local": {200: 10**9, 2000: 10**9}},
         rates=[Rate("render on one core", 8, (1.0,), "heads")],
+        figures={"Peak memory, MB": [{"engine": "local", "200 images": 1234.5}]},
     )
     assert report.stages_alone == pytest.approx(20)
-    values = json.loads(json.dumps(report.to_json()))
-    assert values["engines"][0]["efficiency"] == pytest.approx(0.75)
-    assert values["engines"][0]["speedup"] == pytest.approx(15)
+    tables = json.loads(json.dumps(report.to_json()))["tables"]
+    ray, baseline = tables["End to end"]
+    assert ray["of_stages_alone"] == pytest.approx(0.75)
+    assert ray["times_baseline"] == pytest.approx(15)
+    assert ray["start_up_s"] == pytest.approx(20 - 100 / 15)
+    assert baseline["times_baseline"] == 1
     text = printed(report)
-    for expected in (
-        "75% (target 85%)",
-        "15.0 (target 15.0)",
-        "20.0 images/s",
-        "1000",
-        "heads",
-        "0.50 megapixels",
-    ):
+    for expected in ("target 0.85", "target 15.0", "20.00", "1,234.50", "heads", "megapixels 0.50"):
         assert expected in text
+
+
+def test_a_gpu_makes_the_stages_on_cores_no_measure_of_a_run():
+    stages, engines = [Rate("crop", 10, (0.5,))], [EngineRun("ray", (100, 400), (20.0, 40.0))]
+    report = Report(describe_machine() | {"gpus": ["H100"]}, stages=stages, engines=engines)
+    assert report.tables()["End to end"][0]["of_stages_alone"] is None
 
 
 def printed(report: Report) -> str:
     sink = io.StringIO()
-    report.print(Console(file=sink, width=120))
+    report.print(Console(file=sink, width=160))
     return sink.getvalue()
 
 
 def test_report_of_nothing_prints():
     report = Report(describe_machine())
     assert "cores" in printed(report)
-    values = report.to_json()
-    assert values["stages_alone_per_second"] is None
-    assert values["engines"] == []
+    assert report.to_json()["tables"] == {}
 
 
 def test_training_sample_is_a_sphere():
@@ -310,7 +289,6 @@ def test_training_counts_paired_rows_only():
     rate = measure_training(steps=2, batch_size=2, size=64)
     assert rate.count == 4
     assert rate.unit == "pairs"
-    assert measure_augmentation(3, size=64).count == 3
 
 
 def test_planning_and_resuming_are_measured(tmp_path):
@@ -319,16 +297,8 @@ def test_planning_and_resuming_are_measured(tmp_path):
     assert plan["plan_mb"] > 0
     resume = scale.measure_resume(12, tmp_path)
     assert resume["shards"] == 12
-    table = printed(Report(describe_machine(), scale={"plan": [plan], "resume": [resume]}))
-    assert "plan_mb" in table
-
-
-@pytest.mark.slow
-def test_what_a_killed_run_does_twice_is_measured(photos, weights_file, tmp_path):
-    redo = scale.measure_redo(photos, 24, 8, tmp_path, str(weights_file))
-    assert redo["images"] == 24
-    assert redo["safe"] % 8 == 0
-    assert redo["twice_s"] == pytest.approx(redo["killed_after_s"] + redo["rest_s"] - redo["whole_s"])
+    table = printed(Report(describe_machine(), figures={"plan": [plan], "resume": [resume]}))
+    assert "plan mb" in table
 
 
 @pytest.mark.ray

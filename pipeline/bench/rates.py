@@ -1,6 +1,8 @@
-"""Rates of training: steps of the loop on made-up rows, and the augmentation that feeds them."""
+"""Rates of rendering training data and of training."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import torch
@@ -10,15 +12,47 @@ from pipeline.device import use_bf16
 from pipeline.normals.architectures import build_network
 from pipeline.regions import Region
 from pipeline.samples.sample import Sample
+from pipeline.synth.sample import SampleConfig, Sampler
 from pipeline.train import optimise
-from pipeline.train.batches import augment_sample, collate
-from pipeline.train.config import AugmentConfig, LossConfig, OptimiserConfig, PassConfig
+from pipeline.train.batches import collate
+from pipeline.train.config import LossConfig, OptimiserConfig, PassConfig
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 
+RENDERED_AT_ONCE = {"cpu": 4, "cuda": 64}
 
-def measure_training(
-    steps: int, batch_size: int = 16, size: int = 256, device: str = "cpu", architecture: str = "compact"
-) -> Rate:
+
+def measure_rendering(heads: int, device: str = "cpu") -> Rate:
+    """Times the rendering of whole samples: photo, normals, regions, depth, landmarks.
+
+    Every sample is rendered once, so that what neighbouring samples share is counted as in a real run.
+
+    Args:
+        heads: Samples; rounded up to whole batches.
+        device: "cpu", on one core, or "cuda".
+
+    Raises:
+        AssetsError: The head model is not there.
+    """
+    sampler = Sampler(SampleConfig(), seed=0, device=device)
+    batch = RENDERED_AT_ONCE[device]
+
+    def render(start: int) -> None:
+        sampler.render(range(start, start + batch))
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    starts = range(batch, batch + heads, batch)
+    with one_core():
+        render(0)
+        begun = time.perf_counter()
+        for start in starts:
+            render(start)
+    seconds = time.perf_counter() - begun
+    place = "one GPU" if device == "cuda" else "one core"
+    return Rate(f"render on {place}", batch * len(starts), (seconds,), "heads")
+
+
+def measure_training(steps: int, batch_size: int = 16, size: int = 256, device: str = "cpu") -> Rate:
     """Times optimiser steps with the configured mix of passes, in the precision that a run would take.
 
     Args:
@@ -26,14 +60,13 @@ def measure_training(
         batch_size: Rows per pass and step.
         size: Side of the crops in pixels.
         device: "cpu", with all threads that torch takes, or "cuda".
-        architecture: "compact" or "resnet_unet".
 
     Returns:
         Paired rows per second; those of the other passes are not counted.
     """
     place = torch.device(device)
     passes = PassConfig()
-    network = build_network(architecture).to(place).train()
+    network = build_network("compact").to(place).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
     step_module = TrainingStep(network, LossConfig(), place)
     optimiser = torch.optim.AdamW(optimise.parameter_groups(network, OptimiserConfig().weight_decay))
@@ -52,27 +85,13 @@ def measure_training(
 
     paired = next(iter(NEEDS))
     rate, _ = measure(
-        f"train {architecture} at {size} px on {'one GPU' if device == 'cuda' else 'all cores'}",
+        f"train at {size} px on {'one GPU' if device == 'cuda' else 'all cores'}",
         train,
         range(steps),
         weight=lambda step: batch_size * (paired in passes_of_step(step, passes)),
         rounds=1,
         unit="pairs",
     )
-    return rate
-
-
-def measure_augmentation(count: int, size: int = 256) -> Rate:
-    """Times the random changes of training samples on one core."""
-    sample, config = make_sample(size, 0), AugmentConfig()
-    with one_core():
-        rate, _ = measure(
-            f"augment at {size} px on one core",
-            lambda seed: augment_sample(sample, np.random.default_rng(seed), config),
-            range(count),
-            rounds=1,
-            unit="pairs",
-        )
     return rate
 
 
