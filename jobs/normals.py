@@ -11,16 +11,17 @@ import click
 from jobs import entry
 from pipeline.config import load_config
 from pipeline.errors import FailureLimitError
+from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import logs
-from pipeline.run.config import RunConfig
-from pipeline.run.job import OnExisting, Stopped, run_normals
+from pipeline.run.folder import OnExisting, RunRequest
+from pipeline.run.job import Stopped, run
 from pipeline.run.summary import failure_table, summarise, summarise_stopped
 
 FIELDS = {
     "weights": "normals.weights",
     "detect": "detect.mode",
     "faces": "detect.faces",
-    "png": "output.png",
+    "files": "output.files",
     "bits": "output.bits",
     "convention": "output.convention",
     "engine": "engine.name",
@@ -32,7 +33,7 @@ OPTIONS = (
     click.option("--weights", metavar="NAME", help="Registered weights, or a .safetensors file."),
     click.option("--detect", type=click.Choice(["auto", "fast", "seed", "cnn"]), help="How faces are found."),
     click.option("--faces", type=click.Choice(["all", "largest", "first"]), help="Which faces are taken."),
-    click.option("--png", type=click.Choice(["none", "folder", "tar"]), help="Also write PNG files."),
+    click.option("--files", type=click.Choice(["none", "folder", "tar"]), help="Also write PNG files."),
     click.option("--bits", type=click.Choice(["8", "16"]), help="Depth of the normals' PNGs."),
     click.option(
         "--convention", type=click.Choice(["opengl", "opencv", "directx"]), help="Axes of the normals."
@@ -55,10 +56,10 @@ def run_options(function: Function) -> Function:
     return function
 
 
-def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, str | None]) -> RunConfig:
+def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, str | None]) -> NormalsRun:
     """Returns the configuration that a command line means."""
     given = [f"{FIELDS[name]}={value}" for name, value in options.items() if value is not None]
-    return load_config(RunConfig, config, [*overrides, *given])
+    return load_config(NormalsRun, config, [*overrides, *given])
 
 
 @click.command()
@@ -92,7 +93,7 @@ def command(
     logs.set_up(log_json)
     settings = run_config(config, overrides, options)
     try:
-        result = run_normals(source, output, settings, limit=limit, on_existing=on_existing)
+        result = run(RunRequest(RECIPE, source, output, settings, limit), on_existing)
     except Stopped as stopped:
         logs.say(summarise_stopped(stopped.counts, output))
         sys.exit(130)

@@ -9,9 +9,10 @@ import click
 
 from jobs import entry
 from jobs.normals import run_config, run_options
+from pipeline.recipes.normals import RECIPE
 from pipeline.run import logs
 from pipeline.run.estimate import describe_estimate, estimate_run, find_resources
-from pipeline.run.folder import make_plan
+from pipeline.run.folder import RunRequest, make_plan
 from pipeline.run.summary import summarise_plan
 
 
@@ -50,12 +51,13 @@ def command(
     logs.set_up(log_json)
     settings = run_config(config, overrides, options)
     try:
-        planned = make_plan(source, output, settings, limit=limit, extend=extend, on_existing=on_existing)
+        request = RunRequest(RECIPE, source, output, settings, limit)
+        planned = make_plan(request, extend=extend, on_existing=on_existing)
     except KeyboardInterrupt:
         logs.say("Stopped. What was planned before stays as it is.")
         sys.exit(130)
-    estimate = estimate_run(planned.images_left, find_resources(settings), settings.estimate)
-    click.echo("\n".join([*summarise_plan(planned), *describe_estimate(estimate)]))
+    estimate = estimate_run(planned.images_left, find_resources(RECIPE, settings), settings.estimate)
+    click.echo("\n".join([*summarise_plan(planned), *describe_estimate(RECIPE, estimate)]))
 
 
 if __name__ == "__main__":

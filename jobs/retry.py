@@ -7,6 +7,7 @@ import sys
 import click
 
 from jobs import entry
+from pipeline.recipes import find_run
 from pipeline.run import logs
 from pipeline.run.job import Stopped
 from pipeline.run.retry import describe, retry_run
@@ -35,11 +36,12 @@ def command(output: str, *, codes: str, config: str | None, overrides: tuple[str
     if not names:
         raise click.BadParameter("give at least one code.", param_hint="--codes")
     try:
-        done = retry_run(output, names, config, overrides)
+        recipe, _, _ = find_run(output, config, overrides)
+        done = retry_run(recipe, output, names, config, overrides)
     except Stopped as stopped:
         click.echo(summarise_stopped(stopped.counts, output), err=True)
         sys.exit(130)
-    click.echo(describe(done))
+    click.echo(describe(done, recipe))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ import json
 import click
 
 from jobs import entry
-from pipeline.config import load_config
-from pipeline.run.config import RunConfig
+from pipeline.recipes import find_run
 from pipeline.run.status import describe_status, run_status
-from pipeline.storage.store import Store
 
 
 @click.command()
@@ -26,8 +24,8 @@ def command(
 
     Of the configuration read.storage alone is used.
     """
-    storage = load_config(RunConfig, config, overrides).read.storage
-    found = run_status(Store(output, storage), quick=quick)
+    _, store, _ = find_run(output, config, overrides)
+    found = run_status(store, quick=quick)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe_status(found))
 
 

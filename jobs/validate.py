@@ -8,14 +8,13 @@ import sys
 import click
 
 from jobs import entry
-from pipeline.config import load_config
-from pipeline.run.config import RunConfig
+from pipeline.recipes import find_run
 from pipeline.run.validate import describe, validate_run
 
 
 @click.command()
 @click.argument("output")
-@click.option("--repair", is_flag=True, help="Clear the markers of bad shards: `facet normals` redoes them.")
+@click.option("--repair", is_flag=True, help="Clear the markers of bad shards: the run redoes them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @entry.config_option
 @entry.set_option
@@ -31,12 +30,14 @@ def command(
     Exit code: 0 when all that is committed is sound, 1 when something is not, repaired or not, 2 when it
     cannot be told.
     """
-    settings = load_config(RunConfig, config, overrides)
+    recipe, _, settings = find_run(output, config, overrides)
     try:
-        found = validate_run(output, settings.read.storage, repair=repair, workers=settings.engine.cpus)
+        found = validate_run(
+            recipe, output, settings.read.storage, repair=repair, workers=settings.engine.cpus
+        )
     except KeyboardInterrupt:
         sys.exit(130)
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe(found, output))
+    click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe(found, recipe, output))
     sys.exit(0 if found.sound else 1)
 
 

@@ -27,6 +27,9 @@ from __future__ import annotations
 
 from typing import Any
 
+OUT_OF_MEMORY = "out_of_memory"
+INTERNAL_ERROR = "internal_error"
+
 
 class FacetError(Exception):
     """Base of all expected errors.
@@ -138,3 +141,13 @@ class CrashError(ImageError):
     """A photo made native code crash, hang or eat memory."""
 
     code = "crashed"
+
+
+def portable_error(error: Exception) -> FacetError:
+    """Returns what another process can be told of an error: others than ours may not survive pickling."""
+    if isinstance(error, FacetError):
+        return error
+    # OpenCV and dlib's C++ code have words of their own for it.
+    if isinstance(error, MemoryError) or "nsufficient memory" in str(error) or "bad_alloc" in str(error):
+        return ImageError("There was not enough memory for this photo.", OUT_OF_MEMORY)
+    return ImageError(f"{type(error).__name__}: {error}", INTERNAL_ERROR)

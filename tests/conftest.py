@@ -97,7 +97,7 @@ def mixed_run(mixed_photos, random_weights, tmp_path_factory) -> Path:
     import torch
 
     from pipeline.config import load_config
-    from pipeline.run.config import RunConfig
+    from pipeline.recipes.normals import NormalsRun
     from pipeline.run.job import run_normals
 
     out = tmp_path_factory.mktemp("mixed") / "run"
@@ -109,6 +109,6 @@ def mixed_run(mixed_photos, random_weights, tmp_path_factory) -> Path:
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    run_normals(str(mixed_photos[0]), str(out), load_config(RunConfig, None, options))
+    run_normals(str(mixed_photos[0]), str(out), load_config(NormalsRun, None, options))
     torch.set_num_threads(threads)
     return out

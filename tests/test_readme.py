@@ -14,7 +14,7 @@ import pytest
 from jobs.cli import COMMANDS
 from pipeline.config import load_config
 from pipeline.normals.encoding import SIGNS
-from pipeline.run.config import RunConfig
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run.records import FACE, SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def test_options_are_those_of_the_command():
 
 @pytest.mark.parametrize("override", sorted(set(re.findall(r"--set ([a-z_]+\.[a-z_.]+=[^`\s]+)", README))))
 def test_overrides_are_fields(override):
-    load_config(RunConfig, overrides=[override])
+    load_config(NormalsRun, overrides=[override])
 
 
 @pytest.mark.parametrize("convention", SIGNS)

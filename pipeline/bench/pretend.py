@@ -1,85 +1,134 @@
-"""Pretended stages: they sleep for as long as the real ones compute, and pass on messages of the same size.
+"""A pretended recipe: its stages sleep for as long as the real ones compute, and pass on as many bytes.
 
-With them many workers run on a few cores, and what is left to measure is the engine itself.
+With it many workers run on a few cores, and what is left to measure is the engine itself.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
 from pipeline.faces.crop import CROP_SIZE
-from pipeline.normals.architectures import LoadedWeights
-from pipeline.run import records
 from pipeline.run.config import RunConfig
-from pipeline.run.engines.ray_engine import Stages
-from pipeline.run.plan import chunk_photos
-from pipeline.run.stages import Cropped, Estimated, Fetched, Work, WriteStage, Written
+from pipeline.run.items import Chunk, Item
+from pipeline.run.recipe import Recipe, RecordFormat, Stage
+from pipeline.run.records import PLACE, field, outcome
+from pipeline.run.stages import ReadStage, begin_items
+from pipeline.run.work import Work
 
 PHOTO_BYTES = 100_000
+CROP_BYTES = 3 * CROP_SIZE**2
 
 
-def pretended_stages(seconds: dict[str, float]) -> Stages:
-    """Returns stages that take `seconds[name]` for a photo; names are read, crop, normals and write."""
-    kinds = {"read": Read, "crop": Crop, "normals": Normals, "write": Write}
-    return Stages(**{name: partial(kind, seconds=seconds[name]) for name, kind in kinds.items()})
+def pretended_recipe(seconds: dict[str, float]) -> Recipe:
+    """Returns a recipe whose stages take `seconds[name]` for a photo; names are crop, normals and write."""
+    return Recipe(
+        name="pretended",
+        config=RunConfig,
+        stages=(
+            Stage("crop", Sleep, "core", partial(_seconds, seconds["crop"])),
+            Stage("normals", SleepTogether, "network", partial(_seconds, seconds["normals"])),
+        ),
+        record=replace(FORMAT, finish=partial(_finish, seconds["write"])),
+        joins=_never,
+    )
 
 
-class Read:
-    """Yields photos of the plan, without looking for them."""
+@dataclass(frozen=True)
+class PretendedReader:
+    """Makes what yields photos of the plan without looking for them.
 
-    def __init__(self, work: Work, seconds: float):
-        self._work = work
-        self._seconds = seconds
+    Attributes:
+        seconds: What it takes for a photo.
+    """
 
-    def __call__(self, shard: int, chunk: int) -> Fetched:
-        """Takes the time of a chunk."""
-        photos = chunk_photos(self._work.store, self._work.plan, shard, chunk)
-        time.sleep(self._seconds * len(photos))
-        return Fetched(shard, chunk, [(photo, bytes(PHOTO_BYTES)) for photo in photos])
+    seconds: float
 
-
-class Crop:
-    """Makes one black crop of each photo, and a record that tells of no face."""
-
-    def __init__(self, config: RunConfig, seconds: float):
-        self._seconds = seconds
-
-    def __call__(self, fetched: Fetched) -> Cropped:
-        """Takes the time of a chunk."""
-        time.sleep(self._seconds * len(fetched.photos))
-        rows = [records.new_record(photo.id, photo.uri) for photo, _ in fetched.photos]
-        for row in rows:
-            row.update(status=records.NO_FACE, error_code=records.NO_FACE, error_message="Pretended.")
-        crops = np.zeros((len(rows), CROP_SIZE, CROP_SIZE, 3), np.uint8)
-        return Cropped(fetched.shard, fetched.chunk, rows, crops, PHOTO_BYTES * len(rows))
+    def __call__(self, work: Work) -> PretendedRead:
+        """Returns the stage."""
+        return PretendedRead(work, self.seconds)
 
 
-class Normals:
-    """Passes the crops on as normals."""
-
-    def __init__(self, config: RunConfig, weights: LoadedWeights, seconds: float):
-        self._seconds = seconds
-
-    def __call__(self, cropped: Cropped) -> Estimated:
-        """Takes the time of a chunk."""
-        time.sleep(self._seconds * len(cropped.records))
-        masks = np.zeros(cropped.crops.shape[:3], np.uint8)
-        return Estimated(
-            cropped.shard, cropped.chunk, cropped.records, cropped.crops, masks, cropped.bytes_read
-        )
-
-
-class Write:
-    """Writes the records, which hold no images."""
+class PretendedRead(ReadStage):
+    """Stands for the engine's first stage."""
 
     def __init__(self, work: Work, seconds: float):
+        super().__init__(work)
         self._seconds = seconds
-        self._write = WriteStage(work)
 
-    def __call__(self, estimated: Estimated) -> Written:
-        """Takes the time of a chunk, and that of writing."""
-        time.sleep(self._seconds * len(estimated.records))
-        return self._write(estimated)
+    def __call__(self, shard: int, chunk: int) -> Chunk:
+        """Takes the time of a chunk."""
+        items = begin_items(self._work, shard, chunk)
+        time.sleep(self._seconds * len(items))
+        for item in items:
+            item.photos[0].data = bytes(PHOTO_BYTES)
+        return Chunk(shard, chunk, items)
+
+
+class Sleep:
+    """Makes one black crop of a photo."""
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+
+    def __call__(self, item: Item) -> None:
+        """Takes the time of a photo."""
+        time.sleep(self._seconds)
+        item.handed_on = bytes(CROP_BYTES)
+
+
+class SleepTogether:
+    """Passes the crops on."""
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+
+    def __call__(self, items: list[Item]) -> None:
+        """Takes the time of a chunk."""
+        time.sleep(self._seconds * len(items))
+
+
+def _finish(seconds: float, item: Item, config: Any) -> None:
+    time.sleep(seconds)
+    item.end_empty(FORMAT.empty, "Pretended.")
+
+
+def _seconds(seconds: float, config: Any) -> tuple[float]:
+    return (seconds,)
+
+
+def _never(config: Any) -> bool:
+    return False
+
+
+def _same(table: pa.Table) -> Iterator[str]:
+    return iter([""] * len(table))
+
+
+def _no_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
+    return iter(())
+
+
+def _nothing_wrong(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:
+    return iter(())
+
+
+FORMAT = RecordFormat(
+    schema=pa.schema(
+        [*PLACE, *outcome("things", "no_thing"), field("things", pa.list_(pa.int32()), "Nothing.", False)]
+    ),
+    things="things",
+    empty="no_thing",
+    codes=(),
+    parquet={},
+    finish=partial(_finish, 0.0),
+    told_apart_by=_same,
+    files=_no_files,
+    check=_nothing_wrong,
+    bytes_per_photo=1000,
+)

@@ -15,16 +15,18 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench.pretend import pretended_stages
+from pipeline.bench.pretend import PretendedReader, pretended_recipe
+from pipeline.images.items import one_photo_each
 from pipeline.images.sources import Listing
 from pipeline.images.walk import Found, Notes
 from pipeline.run.config import EngineConfig, PlanConfig, RunConfig
-from pipeline.run.counts import STAGES, Counts
+from pipeline.run.counts import Counts
 from pipeline.run.engines.ray_engine import run_ray
 from pipeline.run.markers import committed_shards, marker_name, read_markers
 from pipeline.run.plan import Plan, read_plan, write_plan
 from pipeline.run.shards import commit_shard
-from pipeline.run.stages import Work
+from pipeline.run.stages import AllStages
+from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
 PARTS = ("plan", "resume", "overhead", "workers")
@@ -36,6 +38,9 @@ PLANNED = (1_000, 100_000, 1_000_000)
 SHARDS = 10_000
 WORKERS = (2, 4, 8, 16, 32)
 RUN_SECONDS = 40.0
+REDONE_PHOTOS = 240
+REDONE_SHARD = 40
+NO_TIME = dict.fromkeys(("read", "crop", "normals", "write"), 0.0)
 
 Figures = dict[str, float]
 
@@ -81,7 +86,7 @@ def measure_resume(shards: int, folder: Path) -> Figures:
     # All markers are alike: what is measured is listing, opening and reading them.
     plan = read_plan(store)
     assert plan is not None
-    work = Work(store, "bench", plan, RunConfig())
+    work = Work(store, "bench", plan, pretended_recipe(NO_TIME), RunConfig())
     content = _marker_of_one_photo(work)
     for shard in range(shards):
         path = Path(store.path(marker_name(shard)))
@@ -98,7 +103,7 @@ def measure_overhead(images: int, cores: int, folder: Path) -> Figures:
         images, per_second, core_ms: milliseconds of one core that the engine takes for a photo.
     """
     half = max(1, cores // 2)
-    rate = _pretend(images, cores, half, half, dict.fromkeys(STAGES, 0.0), folder / "overhead")
+    rate = _pretend(images, cores, half, half, NO_TIME, folder / "overhead")
     return {"images": images, "per_second": rate, "core_ms": 1000 * cores / rate}
 
 
@@ -146,7 +151,7 @@ def _peak_memory() -> int:
 
 def _plan(store: Store, images: int, config: PlanConfig | None = None) -> Plan:
     listing = Listing("pretended", _pretended_files(images), Notes())
-    return write_plan(store, listing, config or PlanConfig())
+    return write_plan(store, one_photo_each(listing), config or PlanConfig())
 
 
 def _pretended_files(images: int) -> Iterator[Found]:
@@ -168,11 +173,7 @@ def _resume(store: Store) -> Counts:
 
 def _marker_of_one_photo(work: Work) -> bytes:
     """Returns the marker that a shard of one photo gets."""
-    stages = pretended_stages(dict.fromkeys(STAGES, 0.0))
-    message: Any = stages.read(work)(0, 0)
-    message = stages.normals(work.config, None)(stages.crop(work.config)(message))
-    message = stages.write(work)(message)
-    commit_shard(work.store, work.session, 0, 1, message.counts, work.config.output)
+    commit_shard(work, 0, AllStages(work, PretendedReader(0.0))(0, 0).counts)
     return work.store.read(marker_name(0))
 
 
@@ -188,10 +189,10 @@ def _pretend(  # noqa: PLR0917
     """Runs the Ray engine with pretended stages; returns photos a second at full speed."""
     store = Store(str(folder))
     config = RunConfig(
-        engine=EngineConfig(name="ray", cpus=cores, crop_workers=crop, normals_workers=normals),
+        engine=EngineConfig(name="ray", cpus=cores, workers={"crop": crop, "normals": normals}),
         plan=PlanConfig(chunk_size=chunk_size),
     )
-    plan = write_plan(store, Listing("pretended", _pretended_files(images), Notes()), config.plan)
+    plan = _plan(store, images, config.plan)
     done = 0
     times: list[tuple[int, float]] = []
 
@@ -200,7 +201,7 @@ def _pretend(  # noqa: PLR0917
         done += counts.images
         times.append((done, time.perf_counter()))
 
-    work = Work(store, "bench", plan, config)
-    run_ray(work, list(range(plan.shards)), note, pretended_stages(seconds))
+    work = Work(store, "bench", plan, pretended_recipe(seconds), config)
+    run_ray(work, list(range(plan.shards)), note, PretendedReader(seconds["read"]))
     first, last = (next(point for point in times if point[0] >= part * images) for part in STEADY)
     return (last[0] - first[0]) / (last[1] - first[1])

@@ -10,10 +10,13 @@ from threading import Barrier
 from typing import Any
 
 from pipeline.bench.timing import Rate, measure, one_core
+from pipeline.images.items import one_photo_each
 from pipeline.images.sources import list_input
-from pipeline.run.config import NormalsConfig, RunConfig
-from pipeline.run.plan import chunk_photos, write_plan
-from pipeline.run.stages import CropStage, NormalsStage, ReadStage, Work, WriteStage
+from pipeline.normals.config import NormalsConfig
+from pipeline.recipes.normals import RECIPE, NormalsRun
+from pipeline.run.plan import chunk_items, write_plan
+from pipeline.run.stages import ReadStage, RecipeStage, WriteStage
+from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
 PATIENCE_SECONDS = 600.0
@@ -59,27 +62,25 @@ def _measure(photos: Path, folder: Path, weights: str, barrier: Barrier) -> list
 
 
 def _measure_one(photos: Path, folder: Path, weights: str, wait: Callable[[], Any]) -> list[Rate]:
-    config = RunConfig(normals=NormalsConfig(device="cpu", weights=weights))
+    config = NormalsRun(normals=NormalsConfig(device="cpu", weights=weights))
     store = Store(str(folder))
-    plan = write_plan(store, list_input(str(photos)), config.plan)
-    work = Work(store, "bench", plan, config)
+    plan = write_plan(store, one_photo_each(list_input(str(photos))), config.plan)
+    work = Work(store, "bench", plan, RECIPE, config)
     chunks = [(shard, chunk) for shard in range(plan.shards) for chunk in range(plan.shard_chunks(shard))]
-    sizes = {reference: len(chunk_photos(store, plan, *reference)) for reference in chunks}
+    sizes = {reference: len(chunk_items(store, plan, *reference)) for reference in chunks}
     read = ReadStage(work)
     rates = []
     with one_core():
         rate, messages = measure("read", lambda item: read(*item), chunks, weight=sizes.__getitem__)
         rates.append(rate)
-        stages: dict[str, Any] = {
-            "crop": CropStage(config),
-            "normals": NormalsStage(config),
-            "write": WriteStage(work),
-        }
-        for name, stage in stages.items():
+        steps = [RecipeStage(work, index) for index in range(len(RECIPE.stages))]
+        stages: list[Any] = [*steps, WriteStage(work)]
+        for name, stage in zip(RECIPE.stage_names[1:], stages, strict=True):
             wait()
             rate, messages = measure(
                 name, stage, messages, weight=lambda message: sizes[message.shard, message.chunk]
             )
             rates.append(rate)
-        stages["crop"].close()
+        for step in steps:
+            step.close()
     return rates

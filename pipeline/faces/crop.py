@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
+
+from pipeline.images.png import encode_png
 
 CROP_SIZE = 256
 """Side in pixels of the crops that the networks take."""
@@ -28,6 +31,25 @@ class CropWindow:
     left: int
     top: int
     size: int
+
+
+@dataclass(frozen=True)
+class CropShape:
+    """A crop that a recipe asks for beside the one of every record.
+
+    Attributes:
+        name: Name of the crop.
+        scale: Side of the window over the longer side of the landmarks' tight box.
+        size: Side of the crop in pixels; None: the photo's own pixels, up to `limit`.
+        limit: Longest side of a crop of the photo's own pixels.
+        form: How it is encoded: png, or jpeg of quality 95.
+    """
+
+    name: str
+    scale: float
+    size: int | None = CROP_SIZE
+    limit: int = 1024
+    form: Literal["png", "jpeg"] = "png"
 
 
 def round_half_up(value: float) -> int:
@@ -81,6 +103,27 @@ def crop_image(image: np.ndarray, window: CropWindow, size: int = CROP_SIZE) -> 
         (size, size, 3) uint8, its own memory.
     """
     return _resize(_cut(image, window), size, cv2.INTER_LINEAR)
+
+
+def cut_encoded(image: np.ndarray, landmarks: np.ndarray, shape: CropShape) -> tuple[CropWindow, bytes]:
+    """Cuts a crop and encodes it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, upright.
+        landmarks: (68, 2), x and y in pixels of the photo.
+        shape: What to cut; reduced with antialiasing.
+
+    Returns:
+        The window, within the photo, and the encoded crop.
+    """
+    height, width = image.shape[:2]
+    window = crop_window(landmarks, width, height, shape.scale)
+    size = shape.size or min(window.size, shape.limit)
+    crop = _resize(_cut(image, window), size, cv2.INTER_AREA if size < window.size else cv2.INTER_LINEAR)
+    if shape.form == "png":
+        return window, encode_png(crop)
+    encoded = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    return window, encoded.tobytes()
 
 
 def hull_mask(

@@ -16,13 +16,17 @@ from __future__ import annotations
 import ctypes
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import (
     BmpImagePlugin,
+    ExifTags,
     GifImagePlugin,
     Image,
     ImageFile,
@@ -43,9 +47,6 @@ thousands of scans would take minutes. Encoders write about ten."""
 
 STRIP_PIXELS = 1 << 22
 """Images are converted to RGB by strips of about this many pixels, so that no second whole copy is made."""
-
-ORIENTATION = 0x0112
-"""EXIF tag of the orientation."""
 
 # The classes, not Image.open: that one tries other formats and has a pixel limit of its own, one for the
 # whole process.
@@ -99,7 +100,27 @@ class DecodeConfig(Section):
     min_side: int = Field(default=16, ge=1)
 
 
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """An image file, decoded.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, upright, contiguous, its own memory.
+        focal_mm: Focal length in millimetres by EXIF; None: not told.
+        focal_35mm: That of the same view on 35 mm film by EXIF; None: not told.
+    """
+
+    pixels: np.ndarray
+    focal_mm: float | None
+    focal_35mm: float | None
+
+
 def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
+    """Returns the pixels of an image file; see `decode_photo`."""
+    return decode_photo(data, config).pixels
+
+
+def decode_photo(data: bytes, config: DecodeConfig) -> DecodedPhoto:
     """Decodes an image file.
 
     The type is told by the content. Of animations the first frame is taken, and of 16 bits per channel
@@ -109,9 +130,6 @@ def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
     Args:
         data: Content of the file.
         config: Limits.
-
-    Returns:
-        (H, W, 3) uint8 RGB, upright, contiguous, its own memory.
 
     Raises:
         DecodeError: Codes empty_file, unsupported_format, truncated, decode_failed, out_of_memory.
@@ -130,7 +148,7 @@ def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
                 if name == "jpeg":
                     _check_scans(data)
                 pixels = _to_rgb(image)
-                orientation = _orientation(image)
+                orientation, focal_mm, focal_35mm = _exif(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -145,7 +163,9 @@ def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
             message = f"The {name.upper()} file ends early, after {len(data):,} bytes."
             raise DecodeError(message, "truncated") from error
         raise DecodeError(f"The {name.upper()} file is damaged: {str(error) or repr(error)}.") from error
-    return np.ascontiguousarray(UPRIGHT[orientation](pixels)) if orientation in UPRIGHT else pixels
+    if orientation in UPRIGHT:
+        pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
+    return DecodedPhoto(pixels, focal_mm, focal_35mm)
 
 
 def _check_size(size: tuple[int, int], config: DecodeConfig) -> None:
@@ -182,12 +202,25 @@ def _count_scans(data: bytes) -> int:
     return scans
 
 
-def _orientation(image: Image.Image) -> int:
+def _exif(image: Image.Image) -> tuple[int, float | None, float | None]:
+    """Returns orientation, focal length and 35 mm equivalent."""
     try:
-        # TIFF: turned by Pillow at load, which removes the tag.
-        return int(image.getexif().get(ORIENTATION, 1))
+        exif = image.getexif()  # TIFF: turned by Pillow at load, which removes the orientation
+        details = exif.get_ifd(ExifTags.IFD.Exif)
+        orientation = int(exif.get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged metadata is no reason to lose a photo
-        return 1
+        return 1, None, None
+    lengths = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
+    focal_mm, focal_35mm = (_length(details.get(tag)) for tag in lengths)
+    return orientation, focal_mm, focal_35mm
+
+
+def _length(value: Any) -> float | None:
+    try:
+        length = float(value)
+    except (TypeError, ValueError, ArithmeticError):  # nothing, or 0/0
+        return None
+    return length if math.isfinite(length) and length > 0 else None
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -18,11 +18,11 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from pipeline.errors import InputError, ReadError
 from pipeline.images.ids import SeenIds, image_id
+from pipeline.images.items import ListedFile
 from pipeline.images.lists import read_list
 from pipeline.images.read import ReadConfig, read_bytes
 from pipeline.images.sniff import HEAD, sniff_format
@@ -49,23 +49,6 @@ MAX_WEB_LIST = 1 << 30
 """Bytes of the largest list that is read from a web server, into memory."""
 
 DUPLICATE = "repeated entries of the list left out"
-
-
-@dataclass(frozen=True, slots=True)
-class ListedFile:
-    """One file of an input.
-
-    Attributes:
-        id: First 8 bytes of the SHA-256 of the URI, as a signed big-endian integer.
-        uri: Absolute local path or URL; a local path that is not UTF-8 is a file:// URL.
-        size: Bytes, None where the listing does not tell.
-        etag: Changes when the content does; None where the listing does not tell.
-    """
-
-    id: int
-    uri: str
-    size: int | None = None
-    etag: str | None = None
 
 
 class Listing:

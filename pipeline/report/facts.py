@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.normals.encoding import Convention
 from pipeline.redact import shown_uri
-from pipeline.run.counts import numbered
+from pipeline.run.logs import quantity as numbered
 
 STAGE_NAMES = {
     "read": "Read",
@@ -56,7 +56,7 @@ def run_facts(run: dict[str, Any]) -> RunFacts:
     Args:
         run: Content of run.json.
     """
-    config, counts, weights = run["config"], run["counts"], run["weights"]
+    config, counts, weights = run["config"], run["counts"], run["models"]["weights"]
     convention = config["output"]["convention"]
     seconds, images = run["seconds"], counts["images"]
     source, target = shown_uri(run["input"]), shown_uri(run["output"])

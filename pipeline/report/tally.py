@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
-from pipeline.run.records import FAILED, NO_FACE
+from pipeline.run.records import FAILED, OK
 from pipeline.storage.store import Store
 
 COLUMNS = ["id", "uri", "status", "error_code", "error_message", "faces.list.element.index"]
@@ -127,7 +127,8 @@ def _offer_faces(sample: _Sample, first: Place, batch: pa.RecordBatch) -> None:
 
 
 def _offer_faceless(sample: _Sample, first: Place, batch: pa.RecordBatch) -> None:
-    rows = np.flatnonzero(pc.equal(batch["status"], NO_FACE).to_numpy(zero_copy_only=False))
+    found = pc.is_in(batch["status"], pa.array([OK, FAILED]))
+    rows = np.flatnonzero(~found.to_numpy(zero_copy_only=False))
     sample.offer(_uniform(batch["id"].to_numpy()[rows], rows * 0), first, rows, rows * 0)
 
 

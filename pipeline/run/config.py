@@ -1,16 +1,13 @@
-"""Configuration of the main job: of its subjects, and of how a run is cut, carried out and written."""
+"""Configuration of every run: how it is read, cut, carried out and written."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from pipeline.config import Section
-from pipeline.faces.detect import DetectConfig
-from pipeline.images.decode import DecodeConfig
 from pipeline.images.read import ReadConfig
-from pipeline.normals.encoding import Convention
 
 
 def _number_as_text(value: Any) -> Any:
@@ -18,14 +15,14 @@ def _number_as_text(value: Any) -> Any:
 
 
 class LimitsConfig(Section):
-    """What one photo may take; see `pipeline.run.engines.isolate`.
+    """What one photo may take; see `pipeline.run.isolate`.
 
     Photos within the limits do not notice them.
 
     Attributes:
-        photo_seconds: Time for decoding and detection; None: any.
+        photo_seconds: Time in an isolated stage; None: any.
         photo_memory_mb: Memory of the process that does it, of which 350 MB are libraries and models. A photo
-            of 100 megapixels takes 1,100 MB, the CNN at 1024 pixels as well. None: any.
+            of 100 megapixels takes 1,100 MB. None: any.
         attempts: How often a photo is tried that goes over a limit or makes native code crash.
     """
 
@@ -34,31 +31,13 @@ class LimitsConfig(Section):
     attempts: int = Field(default=2, ge=1, le=10)
 
 
-class NormalsConfig(Section):
-    """The network; see `pipeline.normals.inference.NormalsEstimator`.
-
-    Attributes:
-        weights: Name of registered weights, or path of a safetensors file.
-        device: auto (CUDA where there is one), cpu, cuda or cuda:N.
-        batch_size: Faces at a time; None: what suits the device.
-        mirror: Average with the answer for the mirrored crop: a little better at twice the time.
-        precision: auto (bf16 where the device is faster at it), bf16 or fp32.
-    """
-
-    weights: str = "compact"
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    batch_size: int | None = Field(default=None, ge=1)
-    mirror: bool = False
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-
-
 class PlanConfig(Section):
-    """How the list of photos is cut into work.
+    """How the list of items, photos or the photos of a folder, is cut into work.
 
     Attributes:
-        shard_size: Photos per shard: what a file of records holds, and what is redone after a crash.
+        shard_size: Items per shard: what a file of records holds, and what is redone after a crash.
             Small inputs are cut finer, so that all workers have work.
-        chunk_size: Photos that go through the stages together; bounds memory.
+        chunk_size: Items that go through the stages together; bounds memory.
     """
 
     shard_size: int = Field(default=1000, ge=1, le=100_000)
@@ -69,15 +48,11 @@ class OutputConfig(Section):
     """What is written.
 
     Attributes:
-        bits: Depth of the normals' PNGs.
-        convention: Axes of the normals' PNGs.
-        png: Also write every crop, normal map and mask as a PNG file: loose ones, or one tar per shard.
+        files: Also write what the records hold as files: loose ones, or one tar per shard.
         report: Write report/index.html at the end.
     """
 
-    bits: Literal[8, 16] = 8
-    convention: Convention = "opengl"
-    png: Literal["none", "folder", "tar"] = "none"
+    files: Literal["none", "folder", "tar"] = "none"
     report: bool = True
 
 
@@ -90,9 +65,8 @@ class EngineConfig(Section):
         local_up_to: See `name`.
         cpus: CPUs of this machine to use, None for all; a cluster has its own number.
         address: Address of a Ray cluster; None takes RAY_ADDRESS, or starts Ray on this machine.
-        crop_workers: Processes that decode, detect and crop; None: worked out from the cluster.
-        normals_workers: Processes that run the network; None: worked out from the cluster.
-        gpus_per_worker: Share of a GPU that each of those takes, where there are GPUs.
+        workers: Stage -> processes on a cluster; of stages that are not named: worked out from the cluster.
+        gpus_per_worker: Share of a GPU that a process with a network takes, where there are GPUs.
         request_cpus: CPUs to ask an autoscaling cluster for and to wait for; None: what is there is taken.
         request_gpus: GPUs, likewise.
         request_minutes: How long to wait; then the run goes on with what is there.
@@ -105,8 +79,7 @@ class EngineConfig(Section):
     local_up_to: int = Field(default=200, ge=0)
     cpus: int | None = Field(default=None, ge=1)
     address: str | None = None
-    crop_workers: int | None = Field(default=None, ge=1)
-    normals_workers: int | None = Field(default=None, ge=1)
+    workers: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     request_cpus: int | None = Field(default=None, ge=1)
     request_gpus: int | None = Field(default=None, ge=1)
@@ -139,14 +112,19 @@ class EstimateConfig(Section):
     currency: str = "USD"
 
 
-class RunConfig(Section):
-    """Configuration of `facet normals`; configs/normals.yaml holds it with the defaults."""
+class ReadSection(Section):
+    """The one section by which a run's folder is found, of the configuration of any recipe."""
+
+    model_config = ConfigDict(extra="ignore")
 
     read: ReadConfig = Field(default_factory=ReadConfig)
-    decode: DecodeConfig = Field(default_factory=DecodeConfig)
-    detect: DetectConfig = Field(default_factory=DetectConfig)
+
+
+class RunConfig(Section):
+    """What the configuration of every recipe has."""
+
+    read: ReadConfig = Field(default_factory=ReadConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
-    normals: NormalsConfig = Field(default_factory=NormalsConfig)
     plan: PlanConfig = Field(default_factory=PlanConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)

@@ -12,30 +12,31 @@ import pyarrow.compute as pc
 
 from pipeline.redact import shown_uri
 from pipeline.run import records
+from pipeline.run.recipe import RecordFormat
 
 EXAMPLES = 3
-"""Photos named per error code."""
-
-STAGES = ("read", "crop", "normals", "write")
+"""Items named per error code."""
 
 
 @dataclass
 class Counts:
-    """Counts over any number of photos; two of them add up.
+    """Counts over any number of items; two of them add up.
 
     Attributes:
-        images: Photos, whatever became of them.
-        faces: Faces found.
+        records: Items, whatever became of them: one record each.
+        images: Their photos.
+        found: Name -> number of what was found in them, such as faces.
         bytes_read: Bytes of the photos' files; those of photos that were tried again count again.
-        duplicates: Photos with the same bytes as an earlier one of their shard.
-        statuses: Photos by status.
-        error_codes: Photos that failed, by error code.
+        duplicates: Items with the same bytes as an earlier one of their shard.
+        statuses: Items by status.
+        error_codes: Items that failed, by error code.
         examples: Error code -> up to `EXAMPLES` pairs of URI and message.
         seconds: Stage -> time that workers spent on it, added up over all workers.
     """
 
+    records: int = 0
     images: int = 0
-    faces: int = 0
+    found: Counter[str] = field(default_factory=Counter)
     bytes_read: int = 0
     duplicates: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -45,12 +46,13 @@ class Counts:
 
     @property
     def failures(self) -> int:
-        """Photos that failed."""
+        """Items that failed."""
         return sum(self.error_codes.values())
 
     def __iadd__(self, other: Counts) -> Counts:
+        self.records += other.records
         self.images += other.images
-        self.faces += other.faces
+        self.found.update(other.found)
         self.bytes_read += other.bytes_read
         self.duplicates += other.duplicates
         self.statuses.update(other.statuses)
@@ -64,22 +66,24 @@ class Counts:
     def to_json(self) -> dict[str, Any]:
         """Returns plain values for JSON, most frequent first."""
         return {
+            "records": self.records,
             "images": self.images,
-            "faces": self.faces,
+            "found": dict(self.found),
             "bytes_read": self.bytes_read,
             "duplicates": self.duplicates,
             "status": dict(self.statuses.most_common()),
             "error_code": dict(self.error_codes.most_common()),
             "examples": self.examples,
-            "stage_seconds": {stage: round(self.seconds[stage], 3) for stage in STAGES},
+            "stage_seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Counts:
         """Returns what `to_json` was given."""
         return cls(
+            records=values["records"],
             images=values["images"],
-            faces=values["faces"],
+            found=Counter(values["found"]),
             bytes_read=values["bytes_read"],
             duplicates=values["duplicates"],
             statuses=Counter(values["status"]),
@@ -92,18 +96,25 @@ class Counts:
 
 
 def count(
-    rows: list[dict[str, Any]], bytes_read: int = 0, seconds: Mapping[str, float] | None = None
+    rows: list[dict[str, Any]],
+    things: str,
+    images: int | None = None,
+    bytes_read: int = 0,
+    seconds: Mapping[str, float] | None = None,
 ) -> Counts:
     """Adds up records.
 
     Args:
         rows: See `pipeline.run.records`.
+        things: See `pipeline.run.recipe.RecordFormat`.
+        images: Their photos; None: one each.
         bytes_read: Bytes of their photos' files.
         seconds: Stage -> time spent on them.
     """
     counts = Counts(
-        images=len(rows),
-        faces=sum(len(row["faces"]) for row in rows),
+        records=len(rows),
+        images=len(rows) if images is None else images,
+        found=Counter({things: sum(len(row[things]) for row in rows)}),
         bytes_read=bytes_read,
         duplicates=sum(row["duplicate_of"] is not None for row in rows),
         statuses=Counter(row["status"] for row in rows),
@@ -118,14 +129,9 @@ def count(
     return counts
 
 
-def count_table(table: pa.Table) -> Counts:
-    """Adds up records that are a table, without a copy of their images."""
+def count_table(table: pa.Table, form: RecordFormat) -> Counts:
+    """Adds up records that are a table, without a copy of their images; of each one photo is counted."""
     rows = table.select(["uri", "duplicate_of", "status", "error_code", "error_message"]).to_pylist()
-    for row, faces in zip(rows, pc.list_value_length(table["faces"]).to_pylist(), strict=True):
-        row["faces"] = range(faces)
-    return count(rows)
-
-
-def numbered(number: int, noun: str) -> str:
-    """Returns a number with its noun, such as "1 shard" or "1,000 shards"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    for row, number in zip(rows, pc.list_value_length(table[form.things]).to_pylist(), strict=True):
+        row[form.things] = range(number)
+    return count(rows, form.things)

@@ -10,8 +10,8 @@ from pipeline.errors import PlanError
 from pipeline.ray_cluster import check_cluster
 from pipeline.report.facts import duration
 from pipeline.run.config import EstimateConfig, RunConfig
-from pipeline.run.folder import BYTES_PER_PHOTO
 from pipeline.run.logs import quantity, size_text
+from pipeline.run.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def estimate_run(images: int, resources: Resources, config: EstimateConfig) -> E
     return Estimate(images, hours, cost, config.currency, resources, rate, lacking)
 
 
-def find_resources(config: RunConfig) -> Resources:
+def find_resources(recipe: Recipe, config: RunConfig) -> Resources:
     """Returns what a run is to be reckoned with: what the configuration says, or what there is."""
     given, engine = config.estimate, config.engine
     address = engine.address or os.environ.get("RAY_ADDRESS")
@@ -103,15 +103,15 @@ def find_resources(config: RunConfig) -> Resources:
         where = "of the cluster"
     else:
         cpus, gpus, where = *_machine_resources(engine.cpus), "of this machine"
-    if config.normals.device == "cpu":
+    if recipe.device(config) == "cpu":
         gpus = 0
     return Resources(given.cpus or cpus, gpus if given.gpus is None else given.gpus, where)
 
 
-def describe_estimate(estimate: Estimate) -> list[str]:
+def describe_estimate(recipe: Recipe, estimate: Estimate) -> list[str]:
     """Returns the estimate as lines for the user."""
     resources = estimate.resources
-    lines = [f"The records will take about {size_text(estimate.images * BYTES_PER_PHOTO)}."]
+    lines = [f"The records will take about {size_text(estimate.images * recipe.record.bytes_per_photo)}."]
     on = []
     if resources.cpus is not None:
         on.append(quantity(resources.cpus, "CPU core"))

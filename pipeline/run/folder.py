@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
-from pipeline.errors import OutputError
-from pipeline.faces.detectors import check_detector
+from pipeline.errors import ConfigError, OutputError
+from pipeline.images.items import ListedItem
 from pipeline.images.sources import Listing, list_input
-from pipeline.normals.architectures import load_weights
 from pipeline.redact import shown_uri
 from pipeline.run import logs
 from pipeline.run.config import RunConfig
 from pipeline.run.markers import committed_shards
-from pipeline.run.plan import NewPhotos, Plan, extend_plan, read_plan, write_plan
+from pipeline.run.plan import NewItems, Plan, count_images, extend_plan, read_plan, write_plan
 from pipeline.run.progress import ListingProgress
+from pipeline.run.recipe import Recipe
 from pipeline.run.state import (
     OVERWRITING,
     OWN_NAMES,
@@ -36,13 +36,29 @@ OnExisting = Literal["resume", "fail", "overwrite"]
 LEAST_FREE_BYTES = 64 << 20
 """A disk with less room than this is full."""
 
-BYTES_PER_PHOTO = 200_000
-"""Records of a photo with one face, about."""
-
 RELISTED_PHOTOS = 100_000
 """The whole input of a resumed run is listed again, to find new photos, unless it is larger than this."""
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is asked for.
+
+    Attributes:
+        recipe: What is to be made.
+        source: The photos; see `pipeline.images.sources`.
+        output: The run folder, local or any URL that fsspec writes to.
+        config: The configuration, of the recipe's class.
+        limit: Take the first so many items only.
+    """
+
+    recipe: Recipe
+    source: str
+    output: str
+    config: Any
+    limit: int | None = None
 
 
 @dataclass
@@ -50,22 +66,24 @@ class RunFolder:
     """A folder that holds the run that is asked for, or nothing.
 
     Attributes:
+        request: What is asked for.
         store: The folder.
-        config: The configuration.
-        limit: The first so many photos of the input are taken; None: all.
         state: Content of run.json.
         plan: The plan; None: there is none yet.
         listing: The input, not listed yet.
         earlier: Status of the run that the folder holds; None: it holds none.
     """
 
+    request: RunRequest
     store: Store
-    config: RunConfig
-    limit: int | None
     state: dict[str, Any]
     plan: Plan | None
     listing: Listing
     earlier: str | None
+
+    def items(self) -> Iterator[ListedItem]:
+        """Yields the items of the input, as many as are asked for; it is listed by that, once."""
+        return islice(self.request.recipe.group(self.listing), self.request.limit)
 
 
 @dataclass(frozen=True)
@@ -76,8 +94,9 @@ class Planned:
         plan: The plan that counts now.
         images_left: Photos of the plan whose shards are not committed.
         notes: What the listing left out, one line each.
-        new: Photos that were added to an earlier plan; None: there was none.
-        vanished: Photos of the earlier plan that the input no longer holds; None: there was none, or only
+        new: Items that were added to an earlier plan; None: there was none.
+        changed: Items of the earlier plan that have new photos; they stay as they are.
+        vanished: Items of the earlier plan that the input no longer holds; None: there was none, or only
             a part of the input was listed.
     """
 
@@ -85,37 +104,26 @@ class Planned:
     images_left: int
     notes: list[str]
     new: int | None = None
+    changed: int = 0
     vanished: int | None = None
 
 
-def open_run(
-    source: str,
-    output: str,
-    config: RunConfig,
-    limit: int | None,
-    on_existing: OnExisting,
-    *,
-    any_limit: bool = False,
-) -> RunFolder:
+def open_run(request: RunRequest, on_existing: OnExisting, *, any_limit: bool = False) -> RunFolder:
     """Opens a folder for a run. Nothing is written; an earlier run is removed when that is asked for.
 
     Args:
-        source: The photos; see `pipeline.images.sources`.
-        output: The run folder, local or any URL that fsspec writes to.
-        config: The configuration.
-        limit: Take the first so many photos only.
+        request: What is asked for.
         on_existing: What to do when the folder holds a run already.
         any_limit: The run in the folder may have another limit.
 
     Raises:
         FacetError: The input or the output cannot be used, or the folder holds something else.
     """
-    weights = load_weights(config.normals.weights).entry
-    if config.detect.detector:
-        check_detector(config.detect.detector)
-    store = Store(output, config.read.storage)
-    state = new_state(source, store.url, limit, config, weights)
-    listing = list_input(source, config.read.storage, skip=store.url)
+    recipe, config = request.recipe, request.config
+    check_workers(recipe, config)
+    store = Store(request.output, config.read.storage)
+    state = new_state(recipe, request.source, store.url, request.limit, config)
+    listing = list_input(request.source, config.read.storage, skip=store.url)
     earlier = read_state(store)
     if earlier and on_existing == "fail":
         raise OutputError(f"{store.url} holds a run already.")
@@ -129,24 +137,42 @@ def open_run(
     if plan and not earlier:
         earlier = read_state(store)  # another process has planned the run in between
     if earlier and plan:
-        check_same_run(store, plan, earlier, state, ("limit",) if any_limit else ())
+        check_same_run(recipe, store, plan, earlier, state, ("limit",) if any_limit else ())
         kept = ("started", "seconds", "notes", "retries")
         state.update({name: earlier[name] for name in kept if name in earlier})
     store.write(PROBE, b"")  # better now than after an hour
     store.remove(PROBE)
-    return RunFolder(store, config, limit, state, plan, listing, earlier["status"] if earlier else None)
+    return RunFolder(request, store, state, plan, listing, earlier["status"] if earlier else None)
 
 
-def check_same_run(
-    store: Store, plan: Plan, earlier: dict[str, Any], state: dict[str, Any], but: tuple[str, ...] = ()
+def check_workers(recipe: Recipe, config: RunConfig) -> None:
+    """Checks that `engine.workers` names stages alone.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    names = [stage.name for stage in recipe.stages]
+    if unknown := sorted(config.engine.workers.keys() - set(names)):
+        raise ConfigError(
+            f"There is no stage {', '.join(unknown)} (engine.workers): there are {', '.join(names)}."
+        )
+
+
+def check_same_run(  # noqa: PLR0917
+    recipe: Recipe,
+    store: Store,
+    plan: Plan,
+    earlier: dict[str, Any],
+    state: dict[str, Any],
+    allowed: tuple[str, ...] = (),
 ) -> None:
     """Checks that a folder holds the run that is asked for.
 
     Raises:
         OutputError: It holds another one; the message says what differs.
     """
-    changed = differences(earlier, state, but)
-    if not changed and plan.run and not but and plan.run != identity_digest(state):
+    changed = differences(recipe, earlier, state, allowed)
+    if not changed and plan.run and not allowed and plan.run != identity_digest(recipe, state):
         changed = ["its plan was made for another configuration"]
     if changed:
         raise OutputError(
@@ -162,12 +188,12 @@ def plan_run(run: RunFolder) -> Plan:
         FacetError: The input cannot be listed or the plan not be written, or another process has begun
             another run in the folder meanwhile.
     """
-    store, state = run.store, run.state
+    store, state, request = run.store, run.state, run.request
     write_state(store, state)
     with ListingProgress() as progress:
-        photos = progress.count(islice(run.listing, run.limit))
-        plan = write_plan(store, photos, run.config.plan, identity_digest(state))
-    check_same_run(store, plan, state, state)
+        digest = identity_digest(request.recipe, state)
+        plan = write_plan(store, progress.count(run.items()), request.config.plan, digest)
+    check_same_run(request.recipe, store, plan, state, state)
     state.update(status="planned", plan=plan_facts(plan), notes=run.listing.notes.lines())
     write_state(store, state)
     run.plan = plan
@@ -180,7 +206,7 @@ def plan_run(run: RunFolder) -> Plan:
 
 
 def extend_run(run: RunFolder) -> Planned:
-    """Lists the input again and plans the photos that are new, as further shards.
+    """Lists the input again and plans the items that are new, as further shards.
 
     Raises:
         FacetError: There is no plan, the input cannot be listed, or the plan not be written.
@@ -189,65 +215,60 @@ def extend_run(run: RunFolder) -> Planned:
     if plan is None:
         raise OutputError(f"There is no plan in {store.url} to extend: leave out --extend.")
     with ListingProgress() as progress:
-        new = NewPhotos(store, plan, progress.count(islice(run.listing, run.limit)))
-        extended = extend_plan(store, plan, new, run.config.plan, identity_digest(state))
+        new = NewItems(store, plan, progress.count(run.items()))
+        digest = identity_digest(run.request.recipe, state)
+        extended = extend_plan(store, plan, new, run.request.config.plan, digest)
     run.plan = extended
     # A run that goes on meanwhile, or has ended, keeps what it says beside.
     earlier = read_state(store) or state
-    if extended != plan or earlier["limit"] != run.limit:
-        fresh: dict[str, Any] = {"limit": run.limit, "notes": run.listing.notes.lines()}
+    if extended != plan or earlier["limit"] != run.request.limit:
+        fresh: dict[str, Any] = {"limit": run.request.limit, "notes": run.listing.notes.lines()}
         fresh["plan"] = plan_facts(extended)
         if earlier["status"] == "complete" and new.count:
             fresh["status"] = "planned"
         write_state(store, earlier | fresh)
         logs.event(
             "plan_written",
-            f"The plan was extended by {logs.quantity(new.count, 'photo')} in "
+            f"The plan was extended by {logs.quantity(extended.images - plan.images, 'photo')} in "
             f"{logs.quantity(extended.shards - plan.shards, 'shard')}.",
             **plan_facts(extended),
         )
-    vanished = new.vanished if run.limit is None else None
-    return _planned(run, new.count, vanished)
+    vanished = new.vanished if run.request.limit is None else None
+    return replace(_planned(run), new=new.count, changed=new.changed, vanished=vanished)
 
 
 def make_plan(
-    source: str,
-    output: str,
-    config: RunConfig,
-    *,
-    limit: int | None = None,
-    extend: bool = False,
-    on_existing: Literal["fail", "overwrite"] = "fail",
+    request: RunRequest, *, extend: bool = False, on_existing: Literal["fail", "overwrite"] = "fail"
 ) -> Planned:
-    """Plans a run, or extends the plan of one; see `open_run` for the arguments.
+    """Plans a run, or extends the plan of one.
+
+    Args:
+        request: What is asked for.
+        extend: Add what is new in the input to the plan that is there.
+        on_existing: What to do when the folder holds a plan already.
 
     Raises:
         FacetError: The folder holds a plan already and is not to be extended or overwritten, there is none
             to be extended, or one of the two places cannot be used.
     """
-    run = open_run(
-        source,
-        output,
-        config,
-        limit,
-        "overwrite" if on_existing == "overwrite" and not extend else "resume",
-        any_limit=extend,
-    )
+    overwrite = on_existing == "overwrite" and not extend
+    run = open_run(request, "overwrite" if overwrite else "resume", any_limit=extend)
     if extend:
         return extend_run(run)
     if run.plan:
         raise OutputError(
-            f"{run.store.url} holds a plan of {run.plan.images:,} photos already: `facet normals` goes on "
+            f"{run.store.url} holds a plan of {run.plan.images:,} photos already: "
+            f"`{request.recipe.command}` goes on "
             "from there. Add new photos with --extend, or start anew with --on-existing overwrite."
         )
     plan_run(run)
     return _planned(run)
 
 
-def _planned(run: RunFolder, new: int | None = None, vanished: int | None = None) -> Planned:
+def _planned(run: RunFolder) -> Planned:
     assert run.plan is not None
-    left = sum(run.plan.shard_images(shard) for shard in pending_shards(run.store, run.plan))
-    return Planned(run.plan, left, run.listing.notes.lines(), new, vanished)
+    left = count_images(run.store, run.plan, pending_shards(run.store, run.plan))
+    return Planned(run.plan, left, run.listing.notes.lines())
 
 
 def check_input(run: RunFolder) -> None:
@@ -257,12 +278,12 @@ def check_input(run: RunFolder) -> None:
         OutputError: It does.
     """
     plan = run.plan
-    if plan is None or run.limit is not None or plan.images > RELISTED_PHOTOS:
+    if plan is None or run.request.limit is not None or plan.images > RELISTED_PHOTOS:
         return
-    new = NewPhotos(run.store, plan, run.listing)
+    new = NewItems(run.store, plan, run.items())
     first = None
-    for photo in new:
-        first = first or photo
+    for item in new:
+        first = first or item
     if first:
         raise OutputError(
             f"The run in {run.store.url} was not planned for {shown_uri(first.uri)} and {new.count - 1:,} "
@@ -270,8 +291,8 @@ def check_input(run: RunFolder) -> None:
         )
 
 
-def check_space(store: Store, images: int, say: Say) -> None:
-    """Checks that there is room for the records of so many photos.
+def check_space(store: Store, size: int, say: Say) -> None:
+    """Checks that there is room for records that take about so many bytes.
 
     Raises:
         OutputError: The disk is full.
@@ -281,11 +302,8 @@ def check_space(store: Store, images: int, say: Say) -> None:
         return
     if free < LEAST_FREE_BYTES:
         raise OutputError(f"There is no space left for {store.url}: {free >> 20} MB are free.")
-    if free < images * BYTES_PER_PHOTO:
-        say(
-            f"The output may take about {images * BYTES_PER_PHOTO / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free."
-        )
+    if free < size:
+        say(f"The output may take about {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.")
 
 
 def begin_session(run: RunFolder, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""The main job: photos in, records of normals out, resumable.
+"""A run from its beginning to its end: photos in, records out, resumable.
 
 Several processes may work on one folder at the same time. Each has scratch files of its own, a shard
 belongs to whoever commits it first, and what a process fails at does not matter once all shards are
@@ -19,9 +19,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import FacetError
-from pipeline.images.decode import decode_image
-from pipeline.images.read import PhotoReader
-from pipeline.report.write import write_report
 from pipeline.run import logs
 from pipeline.run.config import EngineConfig, RunConfig
 from pipeline.run.counts import Counts
@@ -29,6 +26,7 @@ from pipeline.run.failures import check_failures
 from pipeline.run.folder import (
     OnExisting,
     RunFolder,
+    RunRequest,
     Say,
     begin_session,
     check_input,
@@ -40,11 +38,10 @@ from pipeline.run.folder import (
 from pipeline.run.markers import add_up, check_files, committed_shards, read_markers
 from pipeline.run.plan import file_names, leftovers, read_plan
 from pipeline.run.progress import Progress
-from pipeline.run.stages import Work
+from pipeline.run.recipe import Recipe
 from pipeline.run.state import finished, read_state, write_state
+from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
-
-__all__ = ["OnExisting", "Result", "Stopped", "run_normals"]
 
 
 class Stopped(Exception):
@@ -76,22 +73,11 @@ class Result:
     report: str | None
 
 
-def run_normals(
-    source: str,
-    output: str,
-    config: RunConfig,
-    *,
-    limit: int | None = None,
-    on_existing: OnExisting = "resume",
-    say: Say = logs.say,
-) -> Result:
-    """Runs the main job to its end, or goes on with one that was planned or stopped.
+def run(request: RunRequest, on_existing: OnExisting = "resume", say: Say = logs.say) -> Result:
+    """Carries a run out to its end, or goes on with one that was planned or stopped.
 
     Args:
-        source: The photos; see `pipeline.images.sources`.
-        output: The run folder, local or any URL that fsspec writes to.
-        config: The configuration.
-        limit: Take the first so many photos only.
+        request: What is asked for.
         on_existing: What to do when the folder holds a run already.
         say: Takes lines for the user.
 
@@ -99,7 +85,7 @@ def run_normals(
         FacetError: The run cannot begin or cannot go on.
         Stopped: It was stopped.
     """
-    session = Session(open_run(source, output, config, limit, on_existing), say)
+    session = Session(open_run(request, on_existing), say)
     try:
         with stoppable():
             session.prepare()
@@ -111,8 +97,9 @@ def run_normals(
                 raise
             counts = session.end("complete")
             session.tidy()
-            run = session.run
-            return Result(counts, run.state["seconds"], run.state["notes"], refresh_report(run.store, config))
+            folder = session.run
+            page = refresh_report(request.recipe, folder.store, request.config)
+            return Result(counts, folder.state["seconds"], folder.state["notes"], page)
     except (KeyboardInterrupt, SystemExit):
         counts = session.end("stopped")
         session.drop_scratch()
@@ -142,7 +129,7 @@ class Session:
         else:
             plan = run.plan
             check_input(run)
-        check_space(run.store, plan.images, self._say)
+        check_space(run.store, plan.images * run.request.recipe.record.bytes_per_photo, self._say)
         for note in run.state["notes"]:
             self._say(note)
         # But for that of a retry, which may be alive, and which the markers do not tell that it is done.
@@ -162,7 +149,7 @@ class Session:
             before = add_up(done)
             if before.images and pending:
                 self._say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
-            run.state["engine"] = choose_engine(run.config.engine, plan.images - before.images)
+            run.state["engine"] = choose_engine(run.request.config.engine, plan.images - before.images)
             self._save()
             logs.event(
                 "run_started",
@@ -176,7 +163,8 @@ class Session:
             )
             try:
                 if pending:
-                    work = Work(store.of_session(self._id), self._id, plan, run.config)
+                    recipe, config = run.request.recipe, run.request.config
+                    work = Work(store.of_session(self._id), self._id, plan, recipe, config)
                     work_off(work, pending, before, run.state["engine"])
             except FacetError:
                 if pending_shards(store, plan):
@@ -299,11 +287,6 @@ def _changed_meanwhile(store: Store) -> dict[str, object]:
     return {name: current[name] for name in ("limit", "notes", "retries") if name in current}
 
 
-def refresh_report(store: Store, config: RunConfig) -> str | None:
-    """Writes the page anew, and returns where it is; None when none is asked for."""
-    if not config.output.report:
-        return None
-    reader = PhotoReader(config.read)
-    return write_report(
-        store, lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
-    )
+def refresh_report(recipe: Recipe, store: Store, config: RunConfig) -> str | None:
+    """Writes the page anew, and returns where it is; None when there is none or none is asked for."""
+    return recipe.report(store, config) if recipe.report and config.output.report else None

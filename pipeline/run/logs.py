@@ -120,8 +120,7 @@ def shard_committed(shard: int, counts: Counts) -> None:
     """Logs that a shard is committed."""
     event(
         "shard_committed",
-        f"Shard {shard}: {quantity(counts.images, 'photo')}, {quantity(counts.faces, 'face')}, "
-        f"{counts.failures:,} failed.",
+        f"Shard {shard}: {quantity(counts.images, 'photo')}, {found_text(counts)}{counts.failures:,} failed.",
         shard=shard,
         **counted(counts),
     )
@@ -151,10 +150,15 @@ def counted(counts: Counts) -> dict[str, Any]:
     """Returns counts as fields of an event."""
     return {
         "images": counts.images,
-        "faces": counts.faces,
+        **counts.found,
         "failed": counts.failures,
         "error_code": dict(counts.error_codes.most_common()),
     }
+
+
+def found_text(counts: Counts) -> str:
+    """Returns what was found, to be followed by something: "1,043 faces, "."""
+    return "".join(f"{quantity(number, name.removesuffix('s'))}, " for name, number in counts.found.items())
 
 
 def quantity(count: int, noun: str) -> str:

@@ -40,7 +40,7 @@ class Marker:
     Attributes:
         shard: Number of the shard.
         counts: What its records add up to.
-        files: Its files, but for loose PNGs.
+        files: Its files, but for loose ones.
         session: The session that committed it.
         committed: When, as an ISO time in UTC; empty in old markers.
     """
@@ -58,13 +58,13 @@ def records_name(shard: int) -> str:
 
 
 def tar_name(shard: int) -> str:
-    """Returns the name of a shard's PNG files as a tar."""
-    return f"png/shard-{shard:05d}.tar"
+    """Returns the name of the tar of what a shard's records hold as files."""
+    return f"files/shard-{shard:05d}.tar"
 
 
-def png_folder(shard: int) -> str:
-    """Returns the name of the folder of a shard's loose PNG files."""
-    return f"png/shard-{shard:05d}"
+def files_folder(shard: int) -> str:
+    """Returns the name of the folder of a shard's loose files."""
+    return f"files/shard-{shard:05d}"
 
 
 def marker_name(shard: int) -> str:
@@ -159,7 +159,7 @@ def unsound(store: Store, shard: int, reason: object) -> OutputError:
     """Returns the error of a committed shard that is not what it must be."""
     return OutputError(
         f"Shard {shard} of {store.url} cannot be used ({reason}): clear it with `facet validate --repair`, "
-        "and do it again with `facet normals`."
+        "and do it again with the command of the run."
     )
 
 

@@ -1,12 +1,12 @@
-"""The plan of a run: the list of its photos, made once, cut into shards and chunks.
+"""The plan of a run: the list of its items and their photos, made once, cut into shards and chunks.
 
 A shard is what is committed, a chunk is what goes through the stages together. Both are fixed slices of
-the list, so their content and their names are the same whoever works on them and however often.
+the list of items, so their content and their names are the same whoever works on them and however often.
 
     plan/photos-00000-3f9c2d1ab04e.parquet     photos of the shards from 0 on
     plan/plan.json                             sizes, and which of these files count; written last
 
-Photos that are found later are added as an extension: more shards behind those that are there, in files of
+Items that are found later are added as an extension: more shards behind those that are there, in files of
 their own. Nothing of what was planned before changes. Only plan.json makes files part of the plan, so a
 planner that is killed leaves the plan as it was, and of two that start at once the first to end wins.
 """
@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
-from pipeline.images.sources import ListedFile
+from pipeline.images.items import ListedFile, ListedItem
 from pipeline.run.config import PlanConfig
 from pipeline.storage.store import Store
 
@@ -38,12 +38,15 @@ SCHEMA = pa.schema(
         pa.field("uri", pa.string(), False),
         pa.field("size", pa.int64()),  # bytes, where the listing tells
         pa.field("etag", pa.string()),  # changes when the content does, where the listing tells
+        pa.field("item", pa.int64(), False),  # what the photo belongs to: id of the record
+        pa.field("item_uri", pa.string()),  # null: the photo itself
         pa.field("shard", pa.int32(), False),
     ]
 )
 """Schema of plan/*.parquet: one row per photo, one row group per shard."""
 
-COLUMNS = [name for name in SCHEMA.names if name != "shard"]
+COLUMNS = ["id", "uri", "size", "etag"]
+"""Those that tell a file."""
 
 NAME = "plan/plan.json"
 SHARDS_PER_FILE = 100
@@ -57,16 +60,16 @@ CHUNKS_PER_INPUT = 64
 
 @dataclass(frozen=True)
 class Extension:
-    """Photos that were planned at one time, and how they are cut.
+    """Items that were planned at one time, and how they are cut.
 
     Attributes:
-        images: Number of photos.
-        shard_size: Photos per shard; the last has what is left.
-        chunk_size: Photos per chunk; the last of a shard has what is left.
+        items: Number of items.
+        shard_size: Items per shard; the last has what is left.
+        chunk_size: Items per chunk; the last of a shard has what is left.
         token: Part of the names of its files, which tells them from those of planners that were killed.
     """
 
-    images: int
+    items: int
     shard_size: int
     chunk_size: int
     token: str
@@ -74,7 +77,7 @@ class Extension:
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return -(-self.images // self.shard_size)
+        return -(-self.items // self.shard_size)
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,18 @@ class Plan:
     """What a run consists of.
 
     Attributes:
-        images: Number of photos, extensions included.
+        items: Number of items, extensions included.
+        images: Number of their photos.
         bytes: Sum of their sizes, as far as the listing told.
-        shard_size: Photos per shard; the last has what is left. Extensions have sizes of their own.
-        chunk_size: Photos per chunk; the last of a shard has what is left. As above.
+        shard_size: Items per shard; the last has what is left. Extensions have sizes of their own.
+        chunk_size: Items per chunk; the last of a shard has what is left. As above.
         digest: SHA-256 over ids and URIs in order.
         token: See `Extension`.
         run: Digest of what else decides the records, see `pipeline.run.state.identity_digest`.
         extensions: What was added later, in order.
     """
 
+    items: int
     images: int
     bytes: int
     shard_size: int
@@ -106,14 +111,14 @@ class Plan:
         """Number of shards."""
         return self._starts[-1]
 
-    def shard_images(self, shard: int) -> int:
-        """Returns the number of photos of a shard."""
+    def shard_items(self, shard: int) -> int:
+        """Returns the number of items of a shard."""
         piece, index = self.locate(shard)
-        return min(piece.shard_size, piece.images - index * piece.shard_size)
+        return min(piece.shard_size, piece.items - index * piece.shard_size)
 
     def shard_chunks(self, shard: int) -> int:
         """Returns the number of chunks of a shard."""
-        return -(-self.shard_images(shard) // self.locate(shard)[0].chunk_size)
+        return -(-self.shard_items(shard) // self.locate(shard)[0].chunk_size)
 
     def locate(self, shard: int) -> tuple[Extension, int]:
         """Returns what was planned together with a shard, and the shard's place in it."""
@@ -124,7 +129,7 @@ class Plan:
 
     @functools.cached_property
     def _pieces(self) -> list[Extension]:
-        first = self.images - sum(extension.images for extension in self.extensions)
+        first = self.items - sum(extension.items for extension in self.extensions)
         return [Extension(first, self.shard_size, self.chunk_size, self.token), *self.extensions]
 
     @functools.cached_property
@@ -133,20 +138,20 @@ class Plan:
         return [0, *np.cumsum([piece.shards for piece in self._pieces]).tolist()]
 
 
-def write_plan(store: Store, listed: Iterable[ListedFile], config: PlanConfig, run: str = "") -> Plan:
+def write_plan(store: Store, listed: Iterable[ListedItem], config: PlanConfig, run: str = "") -> Plan:
     """Writes the plan of a run, in flat memory however long the list is.
 
     Args:
         store: The run folder.
-        listed: The photos, in a stable order.
+        listed: The items, in a stable order.
         config: How to cut.
         run: See `Plan`.
 
     Returns:
         The plan that counts from now on: when another process has written one meanwhile, that one.
     """
-    written, size, digest = _write_photos(store, listed, config, 0, hashlib.sha256())
-    plan = Plan(written.images, size, written.shard_size, written.chunk_size, digest, written.token, run)
+    first, images, size, digest = _write_items(store, listed, config, 0, hashlib.sha256())
+    plan = Plan(first.items, images, size, first.shard_size, first.chunk_size, digest, first.token, run)
     if store.write_new(NAME, _dump(plan)):
         return plan
     for name in file_names(plan):
@@ -158,19 +163,19 @@ def write_plan(store: Store, listed: Iterable[ListedFile], config: PlanConfig, r
 
 
 def extend_plan(
-    store: Store, plan: Plan, listed: Iterable[ListedFile], config: PlanConfig, run: str = ""
+    store: Store, plan: Plan, listed: Iterable[ListedItem], config: PlanConfig, run: str = ""
 ) -> Plan:
-    """Adds photos to a plan as new shards.
+    """Adds items to a plan as new shards.
 
     Args:
         store: The run folder.
         plan: The plan, which stays as it is.
-        listed: Photos that are not in it, in a stable order; see `NewPhotos`.
+        listed: Items that are not in it, in a stable order; see `NewItems`.
         config: How to cut them.
         run: See `Plan`.
 
     Returns:
-        The extended plan; the same photos when there is nothing to add.
+        The extended plan; the same items when there is nothing to add.
 
     Raises:
         OutputError: Another process has extended the plan meanwhile.
@@ -183,10 +188,11 @@ def extend_plan(
             store.write(NAME, _dump(same))
         return same
     digest = hashlib.sha256(plan.digest.encode())
-    added, size, hexadecimal = _write_photos(store, chain(head, rows), config, plan.shards, digest)
+    added, images, size, hexadecimal = _write_items(store, chain(head, rows), config, plan.shards, digest)
     extended = replace(
         plan,
-        images=plan.images + added.images,
+        items=plan.items + added.items,
+        images=plan.images + images,
         bytes=plan.bytes + size,
         digest=hexadecimal,
         run=run,
@@ -215,44 +221,58 @@ def read_plan(store: Store) -> Plan | None:
         raise OutputError(f"{store.place(NAME)} is damaged ({error}): start anew elsewhere.") from error
 
 
-def cut(images: int, config: PlanConfig) -> tuple[int, int]:
+def cut(items: int, config: PlanConfig) -> tuple[int, int]:
     """Returns (shard size, chunk size) for an input.
 
     Args:
-        images: Number of photos; any number from `SMALL_INPUT_SHARDS` full shards on gives the same.
+        items: Number of items; any number from `SMALL_INPUT_SHARDS` full shards on gives the same.
         config: The sizes for large inputs.
     """
-    shard = min(config.shard_size, max(MIN_SHARD, -(-images // SMALL_INPUT_SHARDS)))
-    chunk = min(config.chunk_size, max(MIN_CHUNK, -(-images // CHUNKS_PER_INPUT)), shard)
+    shard = min(config.shard_size, max(MIN_SHARD, -(-items // SMALL_INPUT_SHARDS)))
+    chunk = min(config.chunk_size, max(MIN_CHUNK, -(-items // CHUNKS_PER_INPUT)), shard)
     return shard, chunk
 
 
-def chunk_photos(store: Store, plan: Plan, shard: int, chunk: int) -> list[ListedFile]:
-    """Returns the photos of one chunk, in the order of the plan."""
+def chunk_items(store: Store, plan: Plan, shard: int, chunk: int) -> list[ListedItem]:
+    """Returns the items of one chunk, in the order of the plan."""
     size = plan.locate(shard)[0].chunk_size
-    return shard_photos(store, plan, shard)[chunk * size : (chunk + 1) * size]
+    return shard_items(store, plan, shard)[chunk * size : (chunk + 1) * size]
 
 
-def shard_photos(store: Store, plan: Plan, shard: int) -> list[ListedFile]:
-    """Returns the photos of one shard, in the order of the plan."""
+def shard_items(store: Store, plan: Plan, shard: int) -> list[ListedItem]:
+    """Returns the items of one shard, in the order of the plan."""
+    return _read_group(store, *_row_group(plan, shard))
+
+
+def count_images(store: Store, plan: Plan, shards: Iterable[int]) -> int:
+    """Returns how many photos the items of some shards have."""
+    if plan.images == plan.items:
+        return sum(map(plan.shard_items, shards))
+    groups: dict[str, list[int]] = {}
+    for name, group in (_row_group(plan, shard) for shard in shards):
+        groups.setdefault(name, []).append(group)
+    images = 0
+    for name, wanted in groups.items():
+        with _open_photos(store, name) as file:
+            metadata = pq.ParquetFile(file).metadata
+        images += sum(metadata.row_group(group).num_rows for group in wanted)
+    return images
+
+
+def _row_group(plan: Plan, shard: int) -> tuple[str, int]:
+    """Returns in which file a shard is planned, and in which of its row groups."""
     piece, index = plan.locate(shard)
     group = index % SHARDS_PER_FILE
-    return _read_group(store, _file_name(piece.token, shard - group), group)
+    return _file_name(piece.token, shard - group), group
 
 
-def all_photos(store: Store, plan: Plan) -> Iterator[ListedFile]:
-    """Yields all photos of a plan."""
-    for shard in range(plan.shards):
-        yield from shard_photos(store, plan, shard)
-
-
-def plan_ids(store: Store, plan: Plan) -> np.ndarray:
-    """Returns the ids of all photos of a plan, sorted: (images,) int64."""
+def plan_ids(store: Store, plan: Plan, column: str) -> np.ndarray:
+    """Returns the ids of all photos of a plan, or of all items, sorted and each once: (N,) int64."""
     ids = [np.empty(0, np.int64)]
     for name in file_names(plan):
         with _open_photos(store, name) as file:
-            ids.append(pq.read_table(file, columns=["id"])["id"].to_numpy())
-    return np.sort(np.concatenate(ids))
+            ids.append(pq.read_table(file, columns=[column])[column].to_numpy())
+    return np.unique(np.concatenate(ids))
 
 
 def leftovers(store: Store, plan: Plan) -> list[str]:
@@ -270,46 +290,57 @@ def file_names(plan: Plan) -> list[str]:
     ]
 
 
-class NewPhotos:
-    """Iterates over the files of a listing that are not in a plan. Holds 9 bytes per photo of the plan.
+class NewItems:
+    """Iterates over the items of a listing that are not in a plan.
+
+    Holds 9 bytes per item of the plan, and 8 more per photo where items have several.
 
     Attributes:
-        count: Photos that are new.
+        count: Items that are new.
+        changed: Items of the plan that have photos which are not in it.
     """
 
     BATCH = 4096
 
-    def __init__(self, store: Store, plan: Plan, listed: Iterable[ListedFile]):
+    def __init__(self, store: Store, plan: Plan, listed: Iterable[ListedItem]):
         self._listed = listed
-        self._ids = plan_ids(store, plan)
+        self._ids = plan_ids(store, plan, "item")
+        self._photo_ids = None if plan.images == plan.items else plan_ids(store, plan, "id")
         self._seen = np.zeros(len(self._ids), bool)
         self.count = 0
+        self.changed = 0
 
     @property
     def vanished(self) -> int:
-        """Photos of the plan that the listing, when it has ended, did not have."""
+        """Items of the plan that the listing, when it has ended, did not have."""
         return len(self._seen) - int(np.count_nonzero(self._seen))
 
-    def __iter__(self) -> Iterator[ListedFile]:
-        """Yields the new files, in the order of the listing."""
+    def __iter__(self) -> Iterator[ListedItem]:
+        """Yields the new items, in the order of the listing."""
         for batch in _batched(self._listed, self.BATCH):
-            ids = np.fromiter((photo.id for photo in batch), np.int64, len(batch))
+            ids = np.fromiter((item.id for item in batch), np.int64, len(batch))
             places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
             known = self._ids[places] == ids
             self._seen[places[known]] = True
             self.count += len(batch) - int(np.count_nonzero(known))
-            yield from (photo for photo, is_known in zip(batch, known, strict=True) if not is_known)
+            if self._photo_ids is not None:
+                self.changed += sum(
+                    not np.isin([photo.id for photo in item.photos], self._photo_ids).all()
+                    for item, is_known in zip(batch, known, strict=True)
+                    if is_known
+                )
+            yield from (item for item, is_known in zip(batch, known, strict=True) if not is_known)
 
 
-def _write_photos(
-    store: Store, listed: Iterable[ListedFile], config: PlanConfig, first_shard: int, digest: Any
-) -> tuple[Extension, int, str]:
-    """Writes files of photos; returns how they are cut, their bytes, and their digest."""
+def _write_items(
+    store: Store, listed: Iterable[ListedItem], config: PlanConfig, first_shard: int, digest: Any
+) -> tuple[Extension, int, int, str]:
+    """Writes files of items; returns how they are cut, their photos, the bytes of these, and their digest."""
     rows = iter(listed)
     head = list(islice(rows, SMALL_INPUT_SHARDS * config.shard_size))
     shard_size, chunk_size = cut(len(head), config)
     token = uuid.uuid4().hex[:12]
-    images = size = 0
+    items = images = size = 0
     shard = first_shard
     shards = _batched(chain(head, rows), shard_size)
     while first := next(shards, None):
@@ -318,13 +349,15 @@ def _write_photos(
             pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
         ):
             for shard_rows in chain([first], islice(shards, SHARDS_PER_FILE - 1)):
-                for row in shard_rows:
-                    digest.update(f"{row.id} {row.uri}\n".encode())
-                    size += row.size or 0
-                images += len(shard_rows)
-                writer.write_table(_to_table(shard_rows, shard))
+                photos = [photo for item in shard_rows for photo in item.photos]
+                for photo in photos:
+                    digest.update(f"{photo.id} {photo.uri}\n".encode())
+                    size += photo.size or 0
+                items += len(shard_rows)
+                images += len(photos)
+                writer.write_table(_to_table(shard_rows, shard), row_group_size=len(photos))
                 shard += 1
-    return Extension(images, shard_size, chunk_size, token), size, digest.hexdigest()
+    return Extension(items, shard_size, chunk_size, token), images, size, digest.hexdigest()
 
 
 def _dump(plan: Plan) -> bytes:
@@ -332,11 +365,16 @@ def _dump(plan: Plan) -> bytes:
 
 
 @functools.lru_cache(maxsize=4)
-def _read_group(store: Store, name: str, group: int) -> list[ListedFile]:
+def _read_group(store: Store, name: str, group: int) -> list[ListedItem]:
     # Chunks of one shard are mostly worked on one after the other.
     with _open_photos(store, name) as file:
-        table = pq.ParquetFile(file).read_row_group(group, columns=COLUMNS)
-    return [ListedFile(**row) for row in table.to_pylist()]
+        table = pq.ParquetFile(file).read_row_group(group, columns=[*COLUMNS, "item", "item_uri"])
+    items = []
+    for number, rows in groupby(table.to_pylist(), key=lambda row: row["item"]):
+        of_item = list(rows)
+        photos = tuple(ListedFile(**{name: row[name] for name in COLUMNS}) for row in of_item)
+        items.append(ListedItem(number, of_item[0]["item_uri"] or photos[0].uri, photos))
+    return items
 
 
 @contextmanager
@@ -351,8 +389,11 @@ def _open_photos(store: Store, name: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _to_table(rows: list[ListedFile], shard: int) -> pa.Table:
-    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+def _to_table(items: list[ListedItem], shard: int) -> pa.Table:
+    rows = [(item, photo) for item in items for photo in item.photos]
+    columns: dict[str, list[Any]] = {name: [getattr(photo, name) for _, photo in rows] for name in COLUMNS}
+    columns["item"] = [item.id for item, _ in rows]
+    columns["item_uri"] = [None if item.id == photo.id else item.uri for item, photo in rows]
     return pa.table({**columns, "shard": [shard] * len(rows)}, schema=SCHEMA)
 
 
@@ -360,7 +401,7 @@ def _file_name(token: str, first_shard: int) -> str:
     return f"plan/photos-{first_shard:05d}-{token}.parquet"
 
 
-def _batched(rows: Iterable[ListedFile], size: int) -> Iterator[list[ListedFile]]:
+def _batched(rows: Iterable[ListedItem], size: int) -> Iterator[list[ListedItem]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from pipeline.images.sources import ListedFile
+from pipeline.images.items import ListedItem
 from pipeline.run import logs
 from pipeline.run.counts import Counts
 
@@ -148,7 +148,7 @@ class Progress(Display):
     def _details(self) -> str:
         rate, left = self._pace()
         return (
-            f"{rate:.1f} images/s, {self._counts.faces:,} faces, {self._counts.failures:,} failed, "
+            f"{rate:.1f} images/s, {logs.found_text(self._counts)}{self._counts.failures:,} failed, "
             f"{'?' if left is None else duration(left)} left"
         )
 
@@ -168,14 +168,14 @@ class ListingProgress(Display):
         self._images = 0
         self._bytes = 0
 
-    def count(self, listed: Iterable[ListedFile]) -> Iterator[ListedFile]:
-        """Yields the files of a listing and counts them."""
-        for file in listed:
-            self._images += 1
-            self._bytes += file.size or 0
-            if self._bar and self._images % 1000 == 0:
+    def count(self, listed: Iterable[ListedItem]) -> Iterator[ListedItem]:
+        """Yields the items of a listing and counts their photos."""
+        for number, item in enumerate(listed):
+            self._images += len(item.photos)
+            self._bytes += sum(photo.size or 0 for photo in item.photos)
+            if self._bar and number % 1000 == 0:
                 self._bar.update(self._bar.task_ids[0], description=self.line())
-            yield file
+            yield item
 
     def line(self) -> str:
         """Returns the present state as one line."""

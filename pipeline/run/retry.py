@@ -1,14 +1,14 @@
-"""Tries photos again that failed, within the shards in which they are, and leaves all else as it is.
+"""Tries items again that failed, within the shards in which they are, and leaves all else as it is.
 
-The photos are found by the error codes of their records, and worked on with the configuration in run.json.
-What may differ is whatever `facet normals` may be resumed with, and the limits in `RETRY_FIELDS`: they
-decide which photos fail, not what becomes of the others. How faces are found may not: the records of one
-run would follow two rules.
+They are found by the error codes of their records, and worked on with the configuration in run.json.
+What may differ is whatever a run may be resumed with, and the limits in `RETRY_FIELDS` and those that the
+recipe names: they decide which items fail, not what becomes of the others. Nothing else may: the records of
+one run would follow two rules.
 
-When all photos of a shard have been tried, the shard is committed anew under its names: first its marker is
+When all items of a shard have been tried, the shard is committed anew under its names: first its marker is
 removed, then its file replaced, then a marker written. Killed before that, a retry has changed nothing.
-Killed in the middle of it, it leaves the shard without a marker: `facet normals` then does the whole shard
-again, with its own limits.
+Killed in the middle of it, it leaves the shard without a marker: the run itself, when it goes on, then does
+the whole shard again, with its own limits.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from typing import Any
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, OutputError
-from pipeline.normals.architectures import load_weights
 from pipeline.run import logs, records
 from pipeline.run.config import RunConfig
-from pipeline.run.counts import Counts, numbered
-from pipeline.run.folder import Say, check_space, pending_shards
+from pipeline.run.counts import Counts
+from pipeline.run.folder import Say, check_space, check_workers, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
+from pipeline.run.logs import quantity as numbered
 from pipeline.run.markers import Marker, add_up, find_marker, read_markers
 from pipeline.run.plan import Plan, read_plan
-from pipeline.run.stages import Work
+from pipeline.run.recipe import Recipe
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
+from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
 
 ALL = "all"
 """In place of codes: every failure."""
 
-RETRY_FIELDS = ("read.max_bytes", "decode.max_pixels", "decode.min_side")
-"""Fields that may differ beside `pipeline.run.state.FREE_FIELDS`."""
+RETRY_FIELDS = ("read.max_bytes",)
+"""Fields that may differ beside those that a resumed run may have otherwise, and those of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Retried:
 
     Attributes:
         tried: Photos that were tried, by the error code they had.
-        with_faces: How many of them have faces now.
-        no_face: How many of them were read and have none.
+        ok: How many of them are ok now.
+        empty: How many of them were read and hold nothing.
         failed: Those that failed again, by error code.
         shards: Shards that were written anew.
         counts: What the whole run adds up to now.
@@ -58,8 +59,8 @@ class Retried:
     """
 
     tried: Counter[str]
-    with_faces: int
-    no_face: int
+    ok: int
+    empty: int
     failed: Counter[str]
     shards: int
     counts: Counts
@@ -67,7 +68,8 @@ class Retried:
     report: str | None
 
 
-def retry_run(
+def retry_run(  # noqa: PLR0917
+    recipe: Recipe,
     output: str,
     codes: Sequence[str],
     config: str | None = None,
@@ -77,8 +79,9 @@ def retry_run(
     """Processes the photos again whose records have certain error codes.
 
     Args:
+        recipe: What the run makes.
         output: The run folder, local or remote.
-        codes: Error codes, no_face among them, or `ALL` for every failure.
+        codes: Error codes, that of nothing found among them, or `ALL` for every failure.
         config: YAML file with what is to differ from the run's own configuration.
         overrides: The same as "section.field=value".
         say: Takes lines for the user.
@@ -89,22 +92,23 @@ def retry_run(
         Stopped: It was stopped.
     """
     started = time.monotonic()
-    store = Store(output, load_config(RunConfig, config, overrides).read.storage)
+    store = Store(output, load_config(recipe.config, config, overrides).read.storage)
     state, plan = _open(store)
-    settings, changed = _configure(store, state, config, overrides)
+    settings, changed = _configure(recipe, store, state, config, overrides)
     committed = read_markers(store, set(range(plan.shards)) - set(pending_shards(store, plan)))
-    chosen = _choose(codes, committed)
-    before = [marker for marker in committed if having(marker.counts, chosen)]
-    to_try = having(add_up(before), chosen)
+    empty = recipe.record.empty
+    chosen = _choose(recipe, codes, committed)
+    before = [marker for marker in committed if having(marker.counts, chosen, empty)]
+    to_try = having(add_up(before), chosen, empty)
     session = f"{RETRY}{uuid.uuid4().hex[:8]}"
     killed = [name for name in store.names(SCRATCH) if name.startswith(RETRY)]
-    work = Work(store.of_session(session), session, plan, settings, chosen)
+    work = Work(store.of_session(session), session, plan, recipe, settings, chosen)
 
     def end() -> Retried:
         after = [marker for marker in (find_marker(store, old.shard) for old in before) if marker]
         written = {marker.shard: marker for marker in after if marker.session == work.session}
         earlier = add_up([marker for marker in before if marker.shard in written])
-        outcome = compare(earlier, add_up(written.values()), chosen)
+        outcome = compare(earlier, add_up(written.values()), chosen, empty)
         still_open = pending_shards(store, plan)
         counts = total(store, set(range(plan.shards)) - set(still_open))
         status = "stopped" if still_open else "complete"
@@ -123,17 +127,17 @@ def retry_run(
         return replace(outcome, shards=len(written), counts=counts, open=len(still_open))
 
     if not before:
-        return replace(compare(Counts(), Counts(), chosen), counts=add_up(committed))
+        return replace(compare(Counts(), Counts(), chosen, empty), counts=add_up(committed))
     try:
         with stoppable():
             say(f"Trying {numbered(to_try.total(), 'photo')} again, in {numbered(len(before), 'shard')}.")
-            check_space(store, to_try.total(), say)
+            check_space(store, to_try.total() * recipe.record.bytes_per_photo, say)
             engine = choose_engine(settings.engine, to_try.total())
-            work_off(work, [marker.shard for marker in before], _others(plan, committed, to_try), engine)
+            work_off(work, [marker.shard for marker in before], _others(committed, to_try), engine)
             done = end()
             for name in killed:
                 drop_scratch(store, name)
-            return replace(done, report=refresh_report(store, settings))
+            return replace(done, report=refresh_report(recipe, store, settings))
     except (KeyboardInterrupt, SystemExit):
         raise Stopped(end().counts) from None
     except FacetError:
@@ -145,23 +149,23 @@ def retry_run(
             drop_scratch(work.store, work.session)
 
 
-def having(counts: Counts, codes: Collection[str]) -> Counter[str]:
-    """Returns how many photos have one of some error codes, by code."""
-    every = counts.error_codes + Counter({records.NO_FACE: counts.statuses[records.NO_FACE]})
+def having(counts: Counts, codes: Collection[str], empty: str) -> Counter[str]:
+    """Returns how many items have one of some error codes, by code; `empty`: that of nothing found."""
+    every = counts.error_codes + Counter({empty: counts.statuses[empty]})
     return Counter({code: number for code, number in every.items() if code in codes})
 
 
-def compare(before: Counts, after: Counts, codes: Collection[str]) -> Retried:
+def compare(before: Counts, after: Counts, codes: Collection[str], empty: str) -> Retried:
     """Returns what became of the photos with certain codes, from what their shards added up to and do now.
 
     All other photos of these shards are what they were.
     """
-    tried = having(before, codes)
+    tried = having(before, codes, empty)
     others = before.error_codes - tried
     return Retried(
         tried=tried,
-        with_faces=after.statuses[records.OK] - before.statuses[records.OK],
-        no_face=after.statuses[records.NO_FACE] - before.statuses[records.NO_FACE] + tried[records.NO_FACE],
+        ok=after.statuses[records.OK] - before.statuses[records.OK],
+        empty=after.statuses[empty] - before.statuses[empty] + tried[empty],
         failed=after.error_codes - others,
         shards=0,
         counts=Counts(),
@@ -170,18 +174,18 @@ def compare(before: Counts, after: Counts, codes: Collection[str]) -> Retried:
     )
 
 
-def describe(done: Retried) -> str:
+def describe(done: Retried, recipe: Recipe) -> str:
     """Returns what to tell the user."""
     if not done.tried:
         return "There is no photo to try again."
     lines = [
         f"Tried again: {numbered(done.tried.total(), 'photo')} ({_listed(done.tried)}); "
         f"{numbered(done.shards, 'shard')} written anew.",
-        f"  {done.with_faces:,} have faces now, {done.no_face:,} have none, {done.failed.total():,} failed "
-        "again" + (f" ({_listed(done.failed)})." if done.failed else "."),
+        f"  {done.ok:,} have {recipe.record.things} now, {done.empty:,} have none, "
+        f"{done.failed.total():,} failed again" + (f" ({_listed(done.failed)})." if done.failed else "."),
     ]
     if done.open:
-        lines.append(f"Still to be done by `facet normals`: {numbered(done.open, 'shard')}.")
+        lines.append(f"Still to be done by `{recipe.command}`: {numbered(done.open, 'shard')}.")
     if done.report:
         lines.append(f"Look at it:  {done.report}")
     return "\n".join(lines)
@@ -200,32 +204,33 @@ def _open(store: Store) -> tuple[dict[str, Any], Plan]:
 
 
 def _configure(
-    store: Store, state: dict[str, Any], config: str | None, overrides: Sequence[str]
+    recipe: Recipe, store: Store, state: dict[str, Any], config: str | None, overrides: Sequence[str]
 ) -> tuple[RunConfig, list[str]]:
-    """Returns the run's configuration with what is to differ, and in which of `RETRY_FIELDS` it does."""
+    """Returns the run's configuration with what is to differ, and in what that a retry alone may it does."""
     try:
         # What is wrong with the overrides alone has been said before.
-        settings = load_config(RunConfig, config, overrides, base=state["config"])
+        settings: RunConfig = load_config(recipe.config, config, overrides, base=state["config"])
     except (ConfigError, LookupError, TypeError) as error:
         reason = error.message if isinstance(error, ConfigError) else repr(error)
         raise OutputError(
             f"The configuration in {store.place('run.json')} cannot be used: {reason}"
         ) from error
-    weights = load_weights(settings.normals.weights).entry
-    asked = new_state(state["input"], store.url, state["limit"], settings, weights)
-    if refused := differences(state, asked, but=RETRY_FIELDS):
+    check_workers(recipe, settings)
+    asked = new_state(recipe, state["input"], store.url, state["limit"], settings)
+    retried = (*RETRY_FIELDS, *recipe.retried)
+    if refused := differences(recipe, state, asked, retried):
         raise ConfigError(
             f"A retry cannot change {'; '.join(refused)}: the records of one run follow one rule. What may "
-            f"differ: {', '.join((*RETRY_FIELDS, *FREE_FIELDS))}."
+            f"differ: {', '.join((*retried, *FREE_FIELDS, *recipe.free))}."
         )
-    return settings, differences(state, asked)
+    return settings, differences(recipe, state, asked)
 
 
-def _choose(codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]:
+def _choose(recipe: Recipe, codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]:
     there = set(add_up(committed).error_codes)
     if list(codes) == [ALL]:
         return frozenset(there)
-    known = {*records.ERROR_CODES, *there}
+    known = {recipe.record.empty, *recipe.record.codes, *records.ERROR_CODES, *there}
     if unknown := sorted(set(codes) - known):
         raise ConfigError(
             f"There is no error code {', '.join(map(repr, unknown))}. Known are: {ALL}, "
@@ -234,7 +239,11 @@ def _choose(codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]
     return frozenset(codes)
 
 
-def _others(plan: Plan, committed: Sequence[Marker], to_try: Counter[str]) -> Counts:
-    """Returns counts of all photos of the plan but those to try, for the progress and the failure limit."""
-    failures = add_up(committed).error_codes - to_try
-    return Counts(images=plan.images - to_try.total(), error_codes=failures)
+def _others(committed: Sequence[Marker], to_try: Counter[str]) -> Counts:
+    """Returns counts of all items of the plan but those to try, for the progress and the failure limit."""
+    done = add_up(committed)
+    return Counts(
+        records=done.records - to_try.total(),
+        images=done.images - to_try.total(),
+        error_codes=done.error_codes - to_try,
+    )

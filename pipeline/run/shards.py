@@ -1,10 +1,10 @@
 """Parts and shards: how finished work becomes part of a run's output.
 
 A chunk's records are written as a part under _work/. When all parts of a shard are there they are joined
-to records/shard-00042.parquet (and png/shard-00042...), and at the very last its marker is written, which
+to records/shard-00042.parquet (and files/shard-00042...), and at the very last its marker is written, which
 alone makes the shard exist; see `markers`.
 
-When single photos of a committed shard are tried again, the parts hold those photos alone and take the
+When single items of a committed shard are tried again, the parts hold those items alone and take the
 place of their old records. The marker is removed before anything else changes, so that whoever looks at
 markers never sees old and new mixed.
 """
@@ -16,7 +16,7 @@ import hashlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -26,19 +26,19 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
 from pipeline.run import records
-from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts, count_table
 from pipeline.run.markers import (
     Marker,
     WrittenFile,
+    files_folder,
     find_marker,
     marker_name,
-    png_folder,
     records_name,
     tar_name,
     unsound,
     write_marker,
 )
+from pipeline.run.work import Work
 from pipeline.storage.retries import explain
 from pipeline.storage.store import SCRATCH, HashedFile, Store
 
@@ -46,101 +46,127 @@ FETCH_BYTES = 1 << 20
 """Remote files are fetched in pieces of this size."""
 
 
-def write_part(store: Store, session: str, shard: int, chunk: int, table: pa.Table) -> None:
+def write_part(work: Work, shard: int, chunk: int, table: pa.Table) -> None:
     """Writes the records of one chunk where `commit_shard` finds them."""
-    with store.create(_part_name(session, shard, chunk)) as file:
-        pq.write_table(table, file, **records.PARQUET_OPTIONS)
+    with work.store.create(_part_name(work.session, shard, chunk)) as file:
+        pq.write_table(table, file, **work.recipe.record.parquet)
 
 
-def commit_shard(  # noqa: PLR0917
-    store: Store,
-    session: str,
-    shard: int,
-    chunks: int,
-    counts: Counts,
-    config: OutputConfig,
-    *,
-    merge: bool = False,
-) -> Marker:
+def commit_shard(work: Work, shard: int, counts: Counts) -> Marker:
     """Joins the parts of a shard, one in memory at a time, writes its marker and removes the parts.
+
+    Where items are tried again (`work.codes`), the shard is committed already and the parts hold new records
+    of some of its items. All other records stay as they are, but for `duplicate_of` of items that repeat one
+    of these. Killed in the middle, this leaves a shard without a marker: nothing is lost, but the whole of
+    it has to be done again.
 
     Called again after it has ended well, it does nothing: its caller may have been killed in between. Nor
     does it when another session has committed the shard meanwhile: of two runs on one folder the first to
     commit a shard counts, and the parts of the other are dropped.
 
     Args:
-        store: The run folder.
-        session: The session that wrote the parts.
+        work: The run; its session wrote the parts.
         shard: Number of the shard.
-        chunks: Number of its parts.
         counts: What the parts add up to.
-        config: Whether PNG files are to be written beside the records.
-        merge: The shard is committed, and the parts hold new records of some of its photos. All other
-            records stay as they are, but for `duplicate_of` of photos that repeat one of these. Killed in
-            the middle, this leaves a shard without a marker: nothing is lost, but the whole of it has to
-            be done again.
 
     Raises:
         OutputError: Something cannot be written, or what is to be merged is not there or not whole.
     """
-    earlier = find_marker(store, shard)
-    if earlier and (earlier.session == session or not merge):
-        _drop_parts(store, session, shard)
+    earlier = find_marker(work.store, shard)
+    if earlier and (earlier.session == work.session or not work.codes):
+        _drop_parts(work, shard)
         return earlier
-    files = []
-    total = Counts()
-    if merge:  # before the marker goes
-        there = sum(len(_read_part(store, session, shard, chunk)) for chunk in range(chunks))
-        _check_number(shard, there, counts)
-    with ExitStack() as stack:
-        base = stack.enter_context(_committed_records(store, shard, chunks, earlier)) if merge else None
-        if merge:
-            store.remove(marker_name(shard))
-        file = stack.enter_context(store.create(records_name(shard)))
-        tar_file = stack.enter_context(store.create(tar_name(shard))) if config.png == "tar" else None
-        with ExitStack() as inner:
-            writer = inner.enter_context(pq.ParquetWriter(file, records.SCHEMA, **records.PARQUET_OPTIONS))
-            tar = inner.enter_context(_open_tar(tar_file)) if tar_file else None
-            duplicates = records.DuplicateFinder()
-            images = 0
-            for chunk in range(chunks):
-                part = _read_part(store, session, shard, chunk)
-                images += len(part)
-                table = _replace_rows(base.read_row_group(chunk), part) if base else part
-                table = duplicates.mark(table)
-                writer.write_table(table)
-                total += count_table(table)
-                if tar:
-                    _add_pngs(tar, table)
-                elif config.png == "folder":
-                    for name, data in png_files(part):
-                        store.write(f"{png_folder(shard)}/{name}", data)
-            _check_number(shard, images, counts)
-        files.append(WrittenFile(records_name(shard), file.size, file.sha256))
-        if tar_file:
-            files.append(WrittenFile(tar_name(shard), tar_file.size, tar_file.sha256))
-    total.bytes_read = counts.bytes_read
+    if work.codes:
+        total, files = _merge_parts(work, shard, counts, earlier)
+    else:
+        total, files = _write_shard(work, shard, _joined(work, shard, counts))
+        total.images = counts.images
+    total.bytes_read += counts.bytes_read
     total.seconds.update(counts.seconds)
-    if merge and earlier:
-        total.bytes_read += earlier.counts.bytes_read
-        total.seconds.update(earlier.counts.seconds)
-    marker = Marker(shard, total, files, session, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    write_marker(store, marker)
-    _drop_parts(store, session, shard)
+    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    marker = Marker(shard, total, files, work.session, time)
+    write_marker(work.store, marker)
+    _drop_parts(work, shard)
     return marker
 
 
-def png_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    """Yields (file name, PNG) of every crop, normal map and mask of some records, as ID-FACE-KIND.png."""
-    for row in table.select(["id", "faces"]).to_pylist():
-        for face in row["faces"]:
-            for kind in ("crop", "normal", "mask"):
-                yield f"{row['id']}-{face['index']}-{kind}.png", face[f"{kind}_png"]
+def _merge_parts(
+    work: Work, shard: int, counts: Counts, earlier: Marker | None
+) -> tuple[Counts, list[WrittenFile]]:
+    _check_number(shard, sum(map(len, _parts(work, shard))), counts)  # before the marker goes
+    with _committed_records(work, shard, earlier) as (base, marker):
+        work.store.remove(marker_name(shard))
+        total, files = _write_shard(work, shard, _merged(work, shard, base))
+    total.images, total.bytes_read = marker.counts.images, marker.counts.bytes_read
+    total.seconds.update(marker.counts.seconds)
+    return total, files
+
+
+def _write_shard(
+    work: Work, shard: int, tables: Iterable[tuple[pa.Table, pa.Table]]
+) -> tuple[Counts, list[WrittenFile]]:
+    """Writes the files of a shard.
+
+    Args:
+        work: The run.
+        shard: Number of the shard.
+        tables: The rows of every chunk, and those of them that are new.
+
+    Returns:
+        What the rows add up to, and the files, without loose ones.
+    """
+    store, form, beside = work.store, work.recipe.record, work.config.output.files
+    total = Counts()
+    with ExitStack() as stack:
+        created = [stack.enter_context(store.create(records_name(shard)))]
+        if beside == "tar":
+            created.append(stack.enter_context(store.create(tar_name(shard))))
+        with ExitStack() as inner:
+            writer = inner.enter_context(pq.ParquetWriter(created[0], form.schema, **form.parquet))
+            tar = inner.enter_context(_open_tar(created[1])) if beside == "tar" else None
+            duplicates = records.DuplicateFinder(form)
+            for rows, new in tables:
+                table = duplicates.mark(rows)
+                writer.write_table(table)
+                total += count_table(table, form)
+                if tar:
+                    _add_files(tar, form.files(table))
+                elif beside == "folder":
+                    for name, data in form.files(new):
+                        store.write(f"{files_folder(shard)}/{name}", data)
+    names = (records_name(shard), tar_name(shard))
+    files = [WrittenFile(name, file.size, file.sha256) for name, file in zip(names, created, strict=False)]
+    return total, files
+
+
+def _joined(work: Work, shard: int, counts: Counts) -> Iterator[tuple[pa.Table, pa.Table]]:
+    there = 0
+    for part in _parts(work, shard):
+        there += len(part)
+        yield part, part
+    _check_number(shard, there, counts)
+
+
+def _merged(work: Work, shard: int, base: pq.ParquetFile) -> Iterator[tuple[pa.Table, pa.Table]]:
+    for chunk, part in enumerate(_parts(work, shard)):
+        yield _replace_rows(base.read_row_group(chunk), part), part
+
+
+def _parts(work: Work, shard: int) -> Iterator[pa.Table]:
+    """Yields the parts of a shard, chunk by chunk."""
+    for chunk in range(work.plan.shard_chunks(shard)):
+        name = _part_name(work.session, shard, chunk)
+        try:
+            with work.store.open(name) as file:
+                part = pq.read_table(file, schema=work.recipe.record.schema)
+        except FileNotFoundError as error:
+            raise OutputError(f"Chunk {chunk} of shard {shard} is gone: {work.store.place(name)}.") from error
+        yield part
 
 
 @functools.lru_cache(maxsize=4)
 def committed_codes(store: Store, session: str, shard: int) -> dict[int, str | None]:
-    """Returns photo -> error code of the records of a committed shard.
+    """Returns item -> error code of the records of a committed shard.
 
     Args:
         store: The run folder.
@@ -187,40 +213,33 @@ def open_hashed(store: Store, name: str) -> Iterator[tuple[BinaryIO, int, str]]:
 
 @contextmanager
 def _committed_records(
-    store: Store, shard: int, chunks: int, marker: Marker | None
-) -> Iterator[pq.ParquetFile]:
+    work: Work, shard: int, marker: Marker | None
+) -> Iterator[tuple[pq.ParquetFile, Marker]]:
     """Opens the records of a committed shard, once it is certain that they are what was committed."""
+    store, name = work.store, records_name(shard)
     if marker is None:
         raise unsound(store, shard, "its marker is gone")
     try:
-        with open_hashed(store, records_name(shard)) as (file, size, digest):
-            if WrittenFile(records_name(shard), size, digest) not in marker.files:
+        with open_hashed(store, name) as (file, size, digest):
+            if WrittenFile(name, size, digest) not in marker.files:
                 raise unsound(store, shard, "its records are not what its marker says")
             parquet = pq.ParquetFile(file)
-            if parquet.num_row_groups != chunks or parquet.metadata.num_rows != marker.counts.images:
+            groups, rows = parquet.num_row_groups, parquet.metadata.num_rows
+            if groups != work.plan.shard_chunks(shard) or rows != marker.counts.records:
                 raise unsound(store, shard, "its records are not those of the plan")
-            yield parquet
+            yield parquet, marker
     except FileNotFoundError as error:
         raise unsound(store, shard, "its records are gone") from error
 
 
-def _read_part(store: Store, session: str, shard: int, chunk: int) -> pa.Table:
-    name = _part_name(session, shard, chunk)
-    try:
-        with store.open(name) as part:
-            return pq.read_table(part, schema=records.SCHEMA)
-    except FileNotFoundError as error:
-        raise OutputError(f"Chunk {chunk} of shard {shard} is gone: {store.place(name)}.") from error
-
-
 def _check_number(shard: int, there: int, counts: Counts) -> None:
-    if there != counts.images:
-        raise OutputError(f"Shard {shard} has {there} records for {counts.images} photos.")
+    if there != counts.records:
+        raise OutputError(f"Shard {shard} has {there} records for {counts.records} items.")
 
 
-def _drop_parts(store: Store, session: str, shard: int) -> None:
+def _drop_parts(work: Work, shard: int) -> None:
     with suppress(OutputError):  # another run, which has completed the folder, may be removing them as well
-        store.remove(f"{SCRATCH}/{session}/{shard:05d}")
+        work.store.remove(f"{SCRATCH}/{work.session}/{shard:05d}")
 
 
 def _replace_rows(old: pa.Table, new: pa.Table) -> pa.Table:
@@ -230,12 +249,12 @@ def _replace_rows(old: pa.Table, new: pa.Table) -> pa.Table:
     places = {number: len(old) + place for place, number in enumerate(new["id"].to_pylist())}
     order = [places.pop(number, place) for place, number in enumerate(old["id"].to_pylist())]
     if places:
-        raise OutputError(f"There are new records of photos that the shard does not have: {sorted(places)}.")
+        raise OutputError(f"There are new records of items that the shard does not have: {sorted(places)}.")
     return pa.concat_tables([old, new]).combine_chunks().take(order)
 
 
-def _add_pngs(tar: tarfile.TarFile, table: pa.Table) -> None:
-    for name, data in png_files(table):
+def _add_files(tar: tarfile.TarFile, files: Iterable[tuple[str, bytes]]) -> None:
+    for name, data in files:
         info = tarfile.TarInfo(name)
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))

@@ -13,50 +13,46 @@ import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.redact import shown_uri
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
+from pipeline.run.recipe import Recipe
 from pipeline.storage.store import SCRATCH, UNFINISHED, Store
 
-if TYPE_CHECKING:
-    from pipeline.weights import WeightsEntry  # which imports torch: not for those who only read
+KIND = "facet "
+"""Beginning of the kind that run.json names; the recipe's name follows."""
 
-KIND = "facet normals"
 NAME = "run.json"
 OVERWRITING = "overwriting"
 PROBE = "writable"
 """A file that is written and removed to see whether that can be done."""
 
-OWN_NAMES = ("_done", "plan", "records", "png", "report", SCRATCH, NAME)
+OWN_NAMES = ("_done", "plan", "records", "files", "report", SCRATCH, NAME)
 """All that a run makes in its folder, and all that overwriting it removes, in this order: while run.json is
 there the folder is known to be a run's, and without markers none of its shards counts."""
 
-PACKAGES = ("facet", "torch", "ray", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "pyarrow")
+PACKAGES = ("facet", "ray", "numpy", "pillow", "pyarrow")
+"""Packages whose versions are noted, beside those of the recipe."""
 
-FREE_FIELDS = (
-    "read.storage",
-    "normals.weights",
-    "normals.device",
-    "normals.batch_size",
-    "output.report",
-    "engine",
-    "limits",
-    "estimate",
-)
-"""Fields that may differ when a run is resumed: they do not change the records of good photos. The weights
-are compared by their digest."""
+FREE_FIELDS = ("read.storage", "output.report", "engine", "limits", "estimate")
+"""Fields that may differ when a run is resumed, beside those of the recipe: they do not change the records of
+good photos. Models are compared by their digests."""
 
 
 def new_state(
-    source: str, output: str, limit: int | None, config: RunConfig, weights: WeightsEntry
+    recipe: Recipe, source: str, output: str, limit: int | None, config: RunConfig
 ) -> dict[str, Any]:
-    """Returns the content of run.json for a run that begins."""
+    """Returns the content of run.json for a run that begins.
+
+    Raises:
+        FacetError: What the configuration names cannot be had.
+    """
     return {
-        "kind": KIND,
+        "kind": KIND + recipe.name,
         "status": "planning",
         "input": _portable(shown_uri(source)),
         "limit": limit,
@@ -66,13 +62,8 @@ def new_state(
         "ended": None,
         "seconds": 0.0,
         "engine": None,
-        "weights": {
-            "name": weights.name,
-            "architecture": weights.architecture,
-            "sha256": weights.sha256,
-            "licence": weights.licence,
-        },
-        "versions": _versions(),
+        "models": recipe.models(config),
+        "versions": _versions((*PACKAGES, *recipe.packages)),
         "plan": None,
         "notes": [],
         "counts": Counts().to_json(),
@@ -96,9 +87,9 @@ def read_state(store: Store) -> dict[str, Any] | None:
         return None
     try:
         state = json.loads(store.read(NAME))
-        if state["kind"] == KIND:
+        if state["kind"].startswith(KIND):
             return state
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         pass
     if _begins(store, names):
         return None
@@ -106,6 +97,11 @@ def read_state(store: Store) -> dict[str, Any] | None:
         f"{store.url} holds something else than a run ({', '.join(names[:3])}, ...): give another output "
         "folder."
     )
+
+
+def recipe_name(state: dict[str, Any]) -> str:
+    """Returns the name of the recipe of a run."""
+    return state["kind"].removeprefix(KIND)
 
 
 def _begins(store: Store, names: list[str]) -> bool:
@@ -135,37 +131,42 @@ def finished(
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """Returns what run.json says about the plan."""
-    names = ("images", "bytes", "shards", "shard_size", "chunk_size", "digest")
+    names = ("items", "images", "bytes", "shards", "shard_size", "chunk_size", "digest")
     return {name: getattr(plan, name) for name in names} | {"extensions": len(plan.extensions)}
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], but: tuple[str, ...] = ()) -> list[str]:
+def differences(
+    recipe: Recipe, old: dict[str, Any], new: dict[str, Any], allowed: tuple[str, ...] = ()
+) -> list[str]:
     """Returns what of a run would change its records, as "field: old -> new".
 
     Args:
+        recipe: What the run makes.
         old: Content of a run.json.
         new: Content of another.
-        but: Fields that may differ.
+        allowed: Fields that may differ.
     """
-    before, after = dict(_identity(old)), dict(_identity(new))
+    before, after = dict(_identity(recipe, old)), dict(_identity(recipe, new))
     return [
         f"{field}: {before.get(field)} -> {after.get(field)}"
-        for field in sorted((before.keys() | after.keys()) - set(but))
+        for field in sorted((before.keys() | after.keys()) - set(allowed))
         if before.get(field) != after.get(field)
     ]
 
 
-def identity_digest(state: dict[str, Any]) -> str:
+def identity_digest(recipe: Recipe, state: dict[str, Any]) -> str:
     """Returns a digest of all that `differences` compares; a plan holds that of the run that it is for."""
-    return hashlib.sha256(json.dumps(list(_identity(state))).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(list(_identity(recipe, state))).encode()).hexdigest()
 
 
-def _identity(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _identity(recipe: Recipe, state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "kind", state["kind"]
     yield "input", state["input"]
     yield "limit", state["limit"]
-    yield "weights", f"{state['weights']['name']} {state['weights']['sha256'][:12]}"
+    for name, model in state["models"].items():
+        yield name, f"{model['name']} {model['sha256'][:12]}"
     for field, value in _flat(state["config"]):
-        if not any(field == free or field.startswith(f"{free}.") for free in FREE_FIELDS):
+        if not any(field == free or field.startswith(f"{free}.") for free in (*FREE_FIELDS, *recipe.free)):
             yield field, value
 
 
@@ -177,9 +178,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:  # another build of the same library, such as opencv-python

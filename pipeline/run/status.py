@@ -8,8 +8,9 @@ from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.run.counts import Counts
+from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, committed_shards, read_markers
-from pipeline.run.plan import read_plan
+from pipeline.run.plan import count_images, read_plan
 from pipeline.run.progress import duration
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
@@ -67,7 +68,7 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
 
     Args:
         store: The run folder.
-        quick: List the markers only and do not read them: no faces, errors and rate.
+        quick: List the markers only and do not read them: no errors, no rate, and not what was found.
         now: The time; None: the clock's.
 
     Raises:
@@ -84,7 +85,7 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
     counts = Counts()
     for marker in markers:
         counts += marker.counts
-    images_done = sum(plan.shard_images(shard) for shard in done) if plan else 0
+    images_done = count_images(store, plan, done) if plan else 0
 
     now = now or datetime.now(UTC)
     began = datetime.fromisoformat(state.get("session_started") or state["started"])
@@ -135,7 +136,7 @@ def describe_status(found: RunStatus) -> str:
         f"{found.shards_done:,} of {found.shards:,} shards."
     ]
     if found.counts is not None and found.shards_done:
-        lines.append(f"{found.counts.faces:,} faces, {found.counts.failures:,} photos failed.")
+        lines.append(f"{found_text(found.counts)}{found.counts.failures:,} photos failed.")
     pace = []
     if found.rate and found.status == "running":
         pace.append(f"{found.rate:,.1f} photos a second")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.folder import Planned
 from pipeline.run.job import Result
 from pipeline.run.logs import printable, quantity, size_text
-from pipeline.run.records import FAILED, NO_FACE, OK
+from pipeline.run.records import FAILED, OK
 
 
 def summarise(result: Result, output: str) -> str:
@@ -17,11 +18,13 @@ def summarise(result: Result, output: str) -> str:
         output: The run folder, as the user gave it.
     """
     counts = result.counts
+    things = logs.found_text(counts).removesuffix(", ")
+    empty = counts.records - counts.statuses[OK] - counts.statuses[FAILED]
     rate = f", {counts.images / result.seconds:.1f} a second" if result.seconds else ""
     lines = [
         f"{quantity(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
-        f"{counts.statuses[OK]:,} with {quantity(counts.faces, 'face')}, "
-        f"{counts.statuses[NO_FACE]:,} without a face, {counts.statuses[FAILED]:,} failed.",
+        f"{counts.statuses[OK]:,} with {things or 'a result'}, {empty:,} without any, "
+        f"{counts.statuses[FAILED]:,} failed.",
         *failure_table(counts),
     ]
     if result.report:
@@ -47,6 +50,8 @@ def summarise_plan(planned: Planned) -> list[str]:
         lines.append(
             f"{quantity(planned.new, 'photo')} added." if planned.new else "There are no new photos to add."
         )
+    if planned.changed:
+        lines.append(f"{quantity(planned.changed, 'item')} of the plan with new photos; the plan keeps them.")
     if planned.vanished:
         lines.append(
             f"{quantity(planned.vanished, 'photo')} of the plan gone from the input; the plan keeps them."

@@ -22,12 +22,16 @@ from pydantic import ValidationError
 from pipeline.errors import FacetError, OutputError
 from pipeline.processes import available_cpus, end_with_parent
 from pipeline.run.check import ShardCheck, check_shard
-from pipeline.run.config import OutputConfig
-from pipeline.run.counts import Counts, numbered
-from pipeline.run.markers import committed_shards, marker_name, png_folder, records_name, tar_name
-from pipeline.run.plan import Plan, leftovers, read_plan
+from pipeline.run.config import RunConfig
+from pipeline.run.counts import Counts
+from pipeline.run.logs import found_text
+from pipeline.run.logs import quantity as numbered
+from pipeline.run.markers import committed_shards, files_folder, marker_name, records_name, tar_name
+from pipeline.run.plan import Plan, count_images, leftovers, read_plan
 from pipeline.run.progress import Progress
+from pipeline.run.recipe import Recipe
 from pipeline.run.state import read_state, write_state
+from pipeline.run.work import Work
 from pipeline.storage.places import StorageConfig
 from pipeline.storage.store import Store
 
@@ -83,14 +87,20 @@ class Validation:
 
 
 def validate_run(
-    output: str, storage: StorageConfig | None = None, *, repair: bool = False, workers: int | None = None
+    recipe: Recipe,
+    output: str,
+    storage: StorageConfig | None = None,
+    *,
+    repair: bool = False,
+    workers: int | None = None,
 ) -> Validation:
     """Checks every committed shard of a run.
 
     Args:
+        recipe: What the run makes.
         output: The run folder, local or remote.
         storage: How remote storage is reached.
-        repair: Clear the markers of the shards that are not sound, so that `facet normals` does them again.
+        repair: Clear the markers of the shards that are not sound, so that the run does them again.
         workers: Processes; None: one per CPU.
 
     Raises:
@@ -103,7 +113,7 @@ def validate_run(
     if state is None or plan is None:
         raise OutputError(f"{store.url} holds no run that has a plan: there is nothing to validate.")
     try:
-        config = OutputConfig.model_validate(state["config"]["output"])
+        config = recipe.config.model_validate(state["config"])
     except (ValidationError, LookupError, TypeError) as error:
         raise OutputError(f"The configuration in {store.place('run.json')} is damaged.") from error
     done = committed_shards(store)
@@ -113,8 +123,9 @@ def validate_run(
     found.problems = [
         ShardCheck(shard, reasons=["the plan has no such shard"]) for shard in done if shard >= plan.shards
     ]
-    with Progress(sum(map(plan.shard_images, shards)), Counts()) as progress:
-        for check in _check_all(store, plan, shards, config, workers or available_cpus()):
+    work = Work(store, "", plan, recipe, config)
+    with Progress(count_images(store, plan, shards), Counts()) as progress:
+        for check in _check_all(work, shards, workers or available_cpus()):
             progress.add(check.counts)
             found.counts += check.counts
             if check.reasons:
@@ -126,11 +137,12 @@ def validate_run(
     return found
 
 
-def describe(found: Validation, output: str) -> str:
+def describe(found: Validation, recipe: Recipe, output: str) -> str:
     """Returns what to tell the user: a line per reason and a summary.
 
     Args:
         found: What was found.
+        recipe: What the run makes.
         output: The run folder, as the user gave it.
     """
     lines = []
@@ -141,7 +153,7 @@ def describe(found: Validation, output: str) -> str:
     lines += [f"left over, harmless: {name}" for name in found.leftovers]
     lines.append(
         f"{found.committed:,} of {numbered(found.shards, 'shard')} committed, with "
-        f"{numbered(found.counts.images, 'record')} and {numbered(found.counts.faces, 'face')}: "
+        f"{numbered(found.counts.records, 'record')}, {found_text(found.counts)}"
         + ("all sound." if found.sound else f"{len(found.problems):,} not sound.")
     )
     if found.repaired:
@@ -149,24 +161,22 @@ def describe(found: Validation, output: str) -> str:
     elif found.problems:
         lines.append(f"`facet validate {output} --repair` clears their markers.")
     if left := len(found.open) + sum(shard < found.shards for shard in found.repaired):
-        lines.append(f"Still to be done by `facet normals`: {numbered(left, 'shard')}.")
+        lines.append(f"Still to be done by `{recipe.command}`: {numbered(left, 'shard')}.")
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
-def _check_all(
-    store: Store, plan: Plan, shards: list[int], config: OutputConfig, workers: int
-) -> Iterator[ShardCheck]:
+def _check_all(work: Work, shards: list[int], workers: int) -> Iterator[ShardCheck]:
     """Yields the checks of shards as they are done."""
     workers = min(workers, len(shards))
     if workers <= 1 or len(shards) <= IN_PROCESS_SHARDS:
-        yield from (check_shard(store, plan, shard, config) for shard in shards)
+        yield from (check_shard(work, shard) for shard in shards)
         return
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
         context.set_forkserver_preload(["pipeline.run.check"])
     numbers = iter(shards)
     pending: set[Future[ShardCheck]] = set()
-    with ProcessPoolExecutor(workers, context, _start_worker, (store, plan, config)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (work,)) as pool:
         try:
             while True:
                 room = 2 * workers - len(pending)
@@ -185,32 +195,31 @@ def _check_all(
             pool.shutdown(cancel_futures=True)
 
 
-_setup: tuple[Store, Plan, OutputConfig] | None = None
+_work: Work | None = None
 
 
-def _start_worker(store: Store, plan: Plan, config: OutputConfig) -> None:
-    global _setup  # noqa: PLW0603 - the process's own copy, made once
+def _start_worker(work: Work) -> None:
+    global _work  # noqa: PLW0603 - the process's own copy, made once
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
     end_with_parent()
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
-    _setup = store, plan, config
+    _work = work
 
 
 def _check(shard: int) -> ShardCheck:
-    assert _setup is not None
-    store, plan, config = _setup
-    return check_shard(store, plan, shard, config)
+    assert _work is not None
+    return check_shard(_work, shard)
 
 
-def _leftovers(store: Store, plan: Plan, done: set[int], config: OutputConfig) -> list[str]:
-    """Returns files of records and images without a marker, and what planners left that were killed."""
+def _leftovers(store: Store, plan: Plan, done: set[int], config: RunConfig) -> list[str]:
+    """Returns files without a marker, and what planners left that were killed."""
     known = {records_name(shard) for shard in done}
-    if config.png == "tar":
+    if config.output.files == "tar":
         known |= {tar_name(shard) for shard in done}
-    elif config.png == "folder":
-        known |= {png_folder(shard) for shard in done}
-    there = [f"{folder}/{name}" for folder in ("records", "png") for name in store.names(folder)]
+    elif config.output.files == "folder":
+        known |= {files_folder(shard) for shard in done}
+    there = [f"{folder}/{name}" for folder in ("records", "files") for name in store.names(folder)]
     return [*leftovers(store, plan), *(name for name in there if name not in known)]
 
 

@@ -25,7 +25,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from jobs.normals import command
 from pipeline.config import load_config
-from pipeline.run.config import RunConfig
+from pipeline.recipes.normals import NormalsRun
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
@@ -218,7 +218,7 @@ def test_the_job_is_a_facet_command_that_the_cluster_can_serve():
     given = command.make_context("normals", arguments).params
     home = "/home/facet/"
     assert given["config"].startswith(home)
-    config = load_config(RunConfig, ROOT / given["config"].removeprefix(home), given["overrides"])
+    config = load_config(NormalsRun, ROOT / given["config"].removeprefix(home), given["overrides"])
     assert config.engine.name == "ray"
     assert given["on_existing"] == "resume"  # or a retry would begin anew
     most = {"cpu": 0, "nvidia.com/gpu": 0}
@@ -341,20 +341,20 @@ def test_the_guide_uses_options_that_there_are():
             given = plan.command.make_context("plan", words[2:]).params
         else:
             continue
-        assert load_config(RunConfig, ROOT / given["config"], given["overrides"])
+        assert load_config(NormalsRun, ROOT / given["config"], given["overrides"])
         seen.add(words[0])
     assert seen == {"ray", "facet", "RAY_AUTH_MODE=token"}
 
 
 def test_the_guide_names_fields_that_there_are():
     text = (CLUSTER / "README.md").read_text()
-    settings = re.findall(rf"`(?:--set )?((?:{'|'.join(RunConfig.model_fields)})\.\w+)(=[\w.]+)?`", text)
+    settings = re.findall(rf"`(?:--set )?((?:{'|'.join(NormalsRun.model_fields)})\.\w+)(=[\w.]+)?`", text)
     assert len(settings) > 15
     for name, value in settings:
         section, field = name.split(".")
-        assert field in RunConfig.model_fields[section].annotation.model_fields, name
+        assert field in NormalsRun.model_fields[section].annotation.model_fields, name
         if value:
-            load_config(RunConfig, None, [name + value])
+            load_config(NormalsRun, None, [name + value])
 
 
 def test_the_guide_names_files_that_there_are():

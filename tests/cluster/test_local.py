@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pyarrow.dataset
 import pytest
+from normals_run import run_normals
 from ports import free_ports
 
 from pipeline.config import load_config
-from pipeline.run.config import RunConfig
-from pipeline.run.job import run_normals
+from pipeline.recipes.normals import NormalsRun
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ROOT / "tests" / "photos"
@@ -177,7 +177,7 @@ def test_a_submitted_job_outlives_its_nodes(cluster, photos, tmp_path):
 
     uris = pyarrow.dataset.dataset(out / "records").to_table(columns=["uri"])["uri"].to_pylist()
     assert sorted(uris) == sorted(map(str, photos.iterdir()))
-    config = load_config(RunConfig, None, [*SETTINGS, "engine.name=local", "engine.cpus=1"])
+    config = load_config(NormalsRun, None, [*SETTINGS, "engine.name=local", "engine.cpus=1"])
     run_normals(str(photos), str(undisturbed), config, say=lambda line: None)
     for shard in (undisturbed / "records").iterdir():
         assert shard.read_bytes() == (out / "records" / shard.name).read_bytes()

@@ -17,7 +17,7 @@ from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
 from pipeline.config import load_config
 from pipeline.errors import PlanError
-from pipeline.run.config import RunConfig
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run.counts import Counts
 from pipeline.run.engines import metrics
 from pipeline.run.job import run_normals
@@ -56,7 +56,7 @@ def expected(counts: Counts, shards: int, slots: int) -> dict[Sample, float]:
         return name, frozenset(labels.items())
 
     values = {
-        sample("facet_faces_total"): counts.faces,
+        sample("facet_faces_total"): counts.found["faces"],
         sample("facet_bytes_read_total"): counts.bytes_read,
         sample("facet_batch_slots_total"): slots,
         sample("facet_shards_total"): shards,
@@ -96,7 +96,7 @@ def metrics_port():
 
 def run_on_ray(source: Path, out: Path, weights: Path, *options: str) -> Counts:
     settings = [f"normals.weights={weights}", "plan.shard_size=16", "output.report=false", "engine.name=ray"]
-    config = load_config(RunConfig, None, [*settings, *options])
+    config = load_config(NormalsRun, None, [*settings, *options])
     return run_normals(str(source), str(out), config, say=lambda line: None).counts
 
 
@@ -118,7 +118,7 @@ def test_a_run_is_scraped(mixed_photos, random_weights, tmp_path, metrics_port):
     assert counts.error_codes
     assert counts.statuses["ok"]
 
-    wanted = expected(counts, shards, slots=counts.faces)
+    wanted = expected(counts, shards, slots=counts.found["faces"])
     deadline = time.monotonic() + 300
     while (found := scrape(metrics_port)) != wanted and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -13,7 +13,7 @@ RUN = {
     "seconds": 20.0,
     "engine": "local",
     "config": {"output": {"convention": "opengl", "bits": 8}},
-    "weights": {"name": "compact", "architecture": "compact", "sha256": "12ab" * 16},
+    "models": {"weights": {"name": "compact", "architecture": "compact", "sha256": "12ab" * 16}},
     "notes": ["hidden files left out: 2"],
     "versions": {"facet": "0.1.0", "torch": "2.13.0"},
     "counts": {"images": 10, "stage_seconds": {"read": 1.0, "crop": 8.0, "normals": 4.0, "write": 2.0}},

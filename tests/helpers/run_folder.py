@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from normals_run import count_rows, work_in, write_rows
 from PIL import Image
 
+from pipeline.images.items import ListedItem
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import encode_normals
+from pipeline.recipes.crop_stage import NO_FACE
+from pipeline.recipes.face_record import FORMAT
 from pipeline.run import records
-from pipeline.run.config import OutputConfig
-from pipeline.run.counts import Counts
-from pipeline.run.shards import commit_shard, write_part
+from pipeline.run.shards import commit_shard
 from pipeline.storage.store import Store
 
 RADIUS = 110
@@ -74,22 +76,22 @@ def write_photo(path: Path, seed: int = 0) -> bytes:
 
 def ok(number: int, uri: str, faces: list[dict[str, Any]], data: bytes = b"") -> dict[str, Any]:
     """Returns the record of a photo with faces."""
-    row = records.new_record(number, uri)
+    row = records.new_record(FORMAT, ListedItem(number, uri, ()))
     row.update(width=400, height=300, sha256=hashlib.sha256(data).hexdigest(), status=records.OK, faces=faces)
     return row
 
 
 def no_face(number: int, uri: str, data: bytes = b"") -> dict[str, Any]:
     """Returns the record of a photo without a face."""
-    row = records.new_record(number, uri)
+    row = records.new_record(FORMAT, ListedItem(number, uri, ()))
     row.update(width=400, height=300, sha256=hashlib.sha256(data).hexdigest())
-    row.update(status=records.NO_FACE, error_code=records.NO_FACE, error_message="No face was found.")
+    row.update(status=NO_FACE, error_code=NO_FACE, error_message="No face was found.")
     return row
 
 
 def failed(number: int, uri: str, code: str, message: str) -> dict[str, Any]:
     """Returns the record of a photo that failed."""
-    row = records.new_record(number, uri)
+    row = records.new_record(FORMAT, ListedItem(number, uri, ()))
     row.update(status=records.FAILED, error_code=code, error_message=message)
     return row
 
@@ -105,8 +107,8 @@ def write_run(folder: Path, shards: list[list[list[dict[str, Any]]]], run: dict[
     store = Store(str(folder))
     for number, chunks in enumerate(shards):
         for chunk, rows in enumerate(chunks):
-            write_part(store, "session", number, chunk, records.to_table(rows))
-        counts = Counts(images=sum(len(rows) for rows in chunks))
-        commit_shard(store, "session", number, len(chunks), counts, OutputConfig())
+            write_rows(work_in(store, chunks=len(chunks)), number, chunk, rows)
+        counts = count_rows([row for rows in chunks for row in rows])
+        commit_shard(work_in(store, chunks=len(chunks)), number, counts)
     store.write("run.json", json.dumps(run).encode())
     return store

@@ -9,9 +9,9 @@ from bad_images import encode, portrait
 
 from pipeline.config import load_config
 from pipeline.errors import ReadError
-from pipeline.images.sources import ListedFile
+from pipeline.images.items import ListedFile
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import records
-from pipeline.run.config import RunConfig
 from pipeline.run.plan import write_plan
 from pipeline.run.stages import CropStage, Fetched, NormalsStage, Work, WriteStage
 from pipeline.storage.store import Store
@@ -22,8 +22,8 @@ def photos(*contents: bytes | ReadError) -> list[tuple[ListedFile, bytes | ReadE
 
 
 @pytest.fixture(scope="module")
-def config(random_weights) -> RunConfig:
-    return load_config(RunConfig, None, [f"normals.weights={random_weights}"])
+def config(random_weights) -> NormalsRun:
+    return load_config(NormalsRun, None, [f"normals.weights={random_weights}"])
 
 
 def test_work_is_done_once_and_every_row_is_whole(config, tmp_path):
@@ -54,13 +54,13 @@ def test_work_is_done_once_and_every_row_is_whole(config, tmp_path):
     for row in rows:
         first = next(other for other in rows if other["id"] == (row["duplicate_of"] or row["id"]))
         assert {name: row[name] for name in same} == {name: first[name] for name in same}
-    assert (written.counts.faces, written.counts.duplicates, written.counts.images) == (2, 3, 8)
+    assert (written.counts.found["faces"], written.counts.duplicates, written.counts.images) == (2, 3, 8)
 
 
 def test_landmarks_from_files_go_by_the_name(tmp_path):
     places = np.mgrid[:4, :17].reshape(2, 68).T[:, ::-1] * (5, 20) + 30.0
     np.save(tmp_path / "0.npy", places)
-    settings = load_config(RunConfig, None, ["detect.mode=files", f"detect.landmarks={tmp_path}"])
+    settings = load_config(NormalsRun, None, ["detect.mode=files", f"detect.landmarks={tmp_path}"])
     data = encode(portrait(160), "PNG")
     cropped = CropStage(settings)(Fetched(0, 0, photos(data, data)))
     assert [row["duplicate_of"] for row in cropped.records] == [None, None]

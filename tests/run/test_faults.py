@@ -24,11 +24,11 @@ import pyarrow.dataset as ds
 import pytest
 from bad_images import encode, portrait
 from faulty_detector import CODES, mark
+from normals_run import run_normals
 
 from pipeline.config import load_config
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import job
-from pipeline.run.config import RunConfig
-from pipeline.run.job import run_normals
 from pipeline.storage.places import local_path
 
 pytestmark = pytest.mark.timeout(3000)
@@ -77,7 +77,7 @@ def undisturbed(photos, random_weights, tmp_path_factory) -> Path:
     """Run folder over the photos, all stages in one process."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     options = settings(random_weights, "engine.name=local", "engine.cpus=1", factory="make")
-    run_normals(str(photos), str(out), load_config(RunConfig, None, options), say=lambda line: None)
+    run_normals(str(photos), str(out), load_config(NormalsRun, None, options), say=lambda line: None)
     return out
 
 
@@ -109,7 +109,7 @@ def test_bad_photos_cost_one_record_each_and_nothing_else(photos, undisturbed, r
     # The same detector on the same photos, of which none is bad in its eyes.
     options = [f"normals.weights={random_weights}", "plan.shard_size=8", "plan.chunk_size=2"]
     options += ["output.report=false", "engine.name=local", "engine.cpus=1"]
-    run_normals(str(photos), str(tmp_path), load_config(RunConfig, None, options), say=lambda line: None)
+    run_normals(str(photos), str(tmp_path), load_config(NormalsRun, None, options), say=lambda line: None)
     good = [number for number in range(PHOTOS) if number not in BAD]
     harmless = rows_of(tmp_path)
     assert [rows[number] for number in good] == [harmless[number] for number in good]
@@ -138,7 +138,7 @@ def test_workers_of_this_machine_are_killed(photos, undisturbed, random_weights,
 
     monkeypatch.setattr(job.Progress, "add", kill_now_and_then)
     options = settings(random_weights, "engine.name=local", "engine.cpus=2")
-    run_normals(str(photos), str(tmp_path), load_config(RunConfig, None, options), say=lambda line: None)
+    run_normals(str(photos), str(tmp_path), load_config(NormalsRun, None, options), say=lambda line: None)
     assert len(killed) == 3
     check_same(tmp_path, undisturbed)
 

@@ -27,8 +27,8 @@ from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.png import decode_png
 from pipeline.normals.architectures import build_network
 from pipeline.normals.encoding import decode_normals
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import job
-from pipeline.run.config import RunConfig
 from pipeline.run.engines import local
 from pipeline.run.job import Result, run_normals
 from pipeline.run.markers import committed_shards
@@ -64,7 +64,7 @@ def run(random_weights, monkeypatch):
     def start(source, out, *options: str, say=lambda line: None, **arguments) -> Result:
         settings = [f"normals.weights={random_weights}", "plan.shard_size=8", "engine.cpus=1", *options]
         return run_normals(
-            str(source), str(out), load_config(RunConfig, None, settings), say=say, **arguments
+            str(source), str(out), load_config(NormalsRun, None, settings), say=say, **arguments
         )
 
     return start
@@ -207,7 +207,7 @@ class TestResume:
 def small_run(few_photos, random_weights, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("small") / "out"
     options = [f"normals.weights={random_weights}", "engine.name=local", "output.report=false"]
-    run_normals(str(few_photos), str(out), load_config(RunConfig, None, options), limit=2)
+    run_normals(str(few_photos), str(out), load_config(NormalsRun, None, options), limit=2)
     return out
 
 
@@ -221,13 +221,13 @@ class TestRefusals:
         ],
     )
     def test_another_configuration(self, few_photos, small_run, random_weights, options, limit, difference):
-        settings = load_config(RunConfig, None, [f"normals.weights={random_weights}", *options])
+        settings = load_config(NormalsRun, None, [f"normals.weights={random_weights}", *options])
         with pytest.raises(OutputError, match=difference):
             run_normals(str(few_photos), str(small_run), settings, limit=limit)
 
     def test_other_weights_under_the_same_name(self, few_photos, small_run, tmp_path):
         save_weights(build_network("compact"), tmp_path / "random.safetensors")
-        settings = load_config(RunConfig, None, [f"normals.weights={tmp_path}/random.safetensors"])
+        settings = load_config(NormalsRun, None, [f"normals.weights={tmp_path}/random.safetensors"])
         with pytest.raises(OutputError, match=r"weights: random .* -> random"):
             run_normals(str(few_photos), str(small_run), settings, limit=2)
 
@@ -237,7 +237,7 @@ class TestRefusals:
 
     def test_what_does_not_change_the_records_may_differ(self, few_photos, small_run, random_weights):
         options = ["normals.batch_size=2", "engine.local_up_to=7", "read.storage.attempts=2"]
-        settings = load_config(RunConfig, None, [f"normals.weights={random_weights}", *options])
+        settings = load_config(NormalsRun, None, [f"normals.weights={random_weights}", *options])
         assert run_normals(str(few_photos), str(small_run), settings, limit=2).counts.images == 2
 
     def test_existing_run_when_told_to_fail(self, few_photos, small_run, run):
@@ -252,7 +252,7 @@ class TestRefusals:
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
     def test_overwriting_removes_what_a_run_made_and_nothing_else(self, few_photos, tmp_path, run):
-        run(few_photos, tmp_path, "output.png=folder", limit=9)
+        run(few_photos, tmp_path, "output.files=folder", limit=9)
         (tmp_path / "notes.txt").write_text("mine")
         run(few_photos, tmp_path, "output.report=false", limit=1, on_existing="overwrite")
         assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -344,7 +344,7 @@ def undisturbed(few_photos, random_weights, tmp_path_factory) -> dict[str, bytes
         "plan.chunk_size=2",
         "output.report=false",
     ]
-    run_normals(str(few_photos), str(out), load_config(RunConfig, None, options))
+    run_normals(str(few_photos), str(out), load_config(NormalsRun, None, options))
     return shard_bytes(out)
 
 
@@ -436,7 +436,7 @@ class TestCommandLine:
         config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
         assert (config["detect"]["mode"], config["detect"]["faces"]) == ("seed", "first")
         assert config["output"] == {"bits": 16, "convention": "opencv", "png": "tar", "report": True}
-        assert (tmp_path / "out" / "png" / "shard-00000.tar").exists()
+        assert (tmp_path / "out" / "files" / "shard-00000.tar").exists()
 
     @pytest.mark.parametrize(
         "arguments",

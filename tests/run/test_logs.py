@@ -15,8 +15,9 @@ from jobs import entry
 from jobs.normals import command
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, FailureLimitError
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import logs
-from pipeline.run.config import EngineConfig, RunConfig
+from pipeline.run.config import EngineConfig
 from pipeline.run.counts import Counts
 from pipeline.run.failures import check_failures
 from pipeline.run.progress import ListingProgress, Progress
@@ -145,7 +146,7 @@ class TestLimit:
     @pytest.mark.parametrize("value", ["5 %", "-1", "x", "100%", "1.5", "%", "true", "٣"])
     def test_what_is_no_limit(self, value):
         with pytest.raises(ConfigError, match=r"engine\.max_failures"):
-            load_config(RunConfig, None, [f"engine.max_failures={value}"])
+            load_config(NormalsRun, None, [f"engine.max_failures={value}"])
 
     def test_run_that_goes_wrong_is_stopped_with_the_reasons(
         self, tmp_path, random_weights, monkeypatch, capsys

@@ -13,7 +13,7 @@ import pytest
 from run_folder import failed
 
 from pipeline.errors import OutputError
-from pipeline.images.sources import ListedFile
+from pipeline.images.items import ListedFile
 from pipeline.run import plan as plans
 from pipeline.run.config import OutputConfig, PlanConfig
 from pipeline.run.counts import Counts

@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 from jobs import normals, plan
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError
-from pipeline.images.sources import ListedFile
+from pipeline.images.items import ListedFile
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import estimate as estimates
 from pipeline.run import folder as folders
 from pipeline.run import job
-from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig, RunConfig
+from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
 from pipeline.run.folder import make_plan
 from pipeline.run.plan import NewPhotos, read_plan, write_plan
@@ -201,7 +202,7 @@ def test_another_run_that_is_planned_meanwhile_is_not_mixed_up(source, random_we
     """Both found the folder empty: the plan belongs to the first, and the second is told."""
     out = str(tmp_path / "out")
     first, second = (
-        load_config(RunConfig, None, [f"normals.weights={random_weights}", f"output.bits={bits}"])
+        load_config(NormalsRun, None, [f"normals.weights={random_weights}", f"output.bits={bits}"])
         for bits in (8, 16)
     )
     original = folders.write_plan
@@ -265,7 +266,7 @@ class TestEstimate:
         monkeypatch.setattr(estimates, "_cluster_resources", lambda address: (64, 4))
 
         def found(engine=None, **config):
-            settings = RunConfig(engine=EngineConfig(**(engine or {})), **config)
+            settings = NormalsRun(engine=EngineConfig(**(engine or {})), **config)
             return find_resources(settings)
 
         assert (found().cpus, found().gpus) == (8, 1)
@@ -282,7 +283,7 @@ class TestEstimate:
 
 def test_prices_cannot_be_negative():
     with pytest.raises(ConfigError):
-        load_config(RunConfig, None, ["estimate.cpu_hour_price=-1"])
+        load_config(NormalsRun, None, ["estimate.cpu_hour_price=-1"])
 
 
 def test_folders_whose_names_are_not_utf8(random_weights, tmp_path):

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from normals_run import run_normals
 
 from pipeline.config import load_config
 from pipeline.errors import OutputError, PlanError
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import job
-from pipeline.run.config import RunConfig
-from pipeline.run.job import run_normals
 
 pytestmark = [
     pytest.mark.ray,
@@ -29,7 +29,7 @@ def run(random_weights, monkeypatch):
     def start(source: Path, out: Path, cpus: int, *options: str) -> job.Result:
         settings = [f"normals.weights={random_weights}", "plan.shard_size=16", "output.report=false"]
         settings += ["engine.name=ray", f"engine.cpus={cpus}", *options]
-        config = load_config(RunConfig, None, settings)
+        config = load_config(NormalsRun, None, settings)
         return run_normals(str(source), str(out), config, say=lambda line: None)
 
     return start

@@ -21,7 +21,7 @@ from jobs.retry import command
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError
 from pipeline.images.png import decode_png
-from pipeline.run.config import RunConfig
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run.counts import Counts
 from pipeline.run.engines import local
 from pipeline.run.job import run_normals
@@ -64,7 +64,7 @@ def start(listed_photos, random_weights, monkeypatch) -> Callable[..., None]:
             if number not in missing:
                 path.write_bytes(content)
         settings = [*OPTIONS, f"normals.weights={random_weights}", "output.report=false", *options]
-        run_normals(str(listing), str(out), load_config(RunConfig, None, settings), say=lambda line: None)
+        run_normals(str(listing), str(out), load_config(NormalsRun, None, settings), say=lambda line: None)
         for number, content in contents.items():
             listing.with_name(f"{number}.png").write_bytes(content)
 

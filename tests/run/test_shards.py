@@ -14,17 +14,16 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from normals_run import count_rows, work_in, write_rows
 from run_folder import face, failed, lit_crop, no_face, ok
 
 from pipeline.errors import OutputError
 from pipeline.images.png import decode_png
-from pipeline.run import records, shards
-from pipeline.run.config import OutputConfig
-from pipeline.run.counts import Counts, count
+from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger
-from pipeline.run.markers import check_files, committed_shards, read_markers
+from pipeline.run.markers import Marker, check_files, committed_shards, read_markers
 from pipeline.run.plan import Plan
-from pipeline.run.shards import commit_shard, committed_codes, write_part
+from pipeline.run.shards import commit_shard, committed_codes
 from pipeline.storage.store import SCRATCH, Store, drop_scratch
 
 CHUNKS = [
@@ -36,14 +35,14 @@ CHUNKS = [
 def write_chunks(store: Store, session: str = "s", shard: int = 7) -> Counts:
     total = Counts()
     for chunk, rows in enumerate(CHUNKS):
-        write_part(store, session, shard, chunk, records.to_table(rows))
-        total += count(rows, 100, {"read": 0.5})
+        write_rows(work_in(store, session), shard, chunk, rows)
+        total += count_rows(rows, 100, {"read": 0.5})
     return total
 
 
-def commit(store: Store, png: str = "none", session: str = "s") -> shards.Marker:
+def commit(store: Store, files: str = "none", session: str = "s") -> Marker:
     counts = write_chunks(store, session)
-    return commit_shard(store, session, 7, 2, counts, OutputConfig(png=png))
+    return commit_shard(work_in(store, session, files=files), 7, counts)
 
 
 def test_shard_holds_the_rows_in_order_and_its_marker_the_sums(tmp_path):
@@ -54,14 +53,15 @@ def test_shard_holds_the_rows_in_order_and_its_marker_the_sums(tmp_path):
     assert committed_shards(store) == {7}
     (marker,) = read_markers(store, {7})
     assert marker.counts.to_json() == {
+        "records": 3,
         "images": 3,
-        "faces": 3,
+        "found": {"faces": 3},
         "bytes_read": 200,
         "duplicates": 0,
         "status": {"ok": 2, "failed": 1},
         "error_code": {"truncated": 1},
         "examples": {"truncated": [("/b.jpg", "Cut.")]},
-        "stage_seconds": {"read": 1.0, "crop": 0.0, "normals": 0.0, "write": 0.0},
+        "stage_seconds": {"read": 1.0},
     }
     for file in marker.files:
         content = store.read(file.name)
@@ -89,7 +89,7 @@ def test_shard_done_twice_has_the_same_bytes(tmp_path, png):
 
 def test_pngs_as_files(tmp_path):
     commit(Store(str(tmp_path)), "folder")
-    folder = tmp_path / "png" / "shard-00007"
+    folder = tmp_path / "files" / "shard-00007"
     names = {f"{face}-{kind}.png" for face in ("1-0", "1-1", "3-0") for kind in ("crop", "normal", "mask")}
     assert {path.name for path in folder.iterdir()} == names
     assert decode_png((folder / "1-1-mask.png").read_bytes()).shape == (256, 256)
@@ -97,7 +97,7 @@ def test_pngs_as_files(tmp_path):
 
 def test_pngs_as_tar(tmp_path):
     commit(Store(str(tmp_path)), "tar")
-    with tarfile.open(tmp_path / "png" / "shard-00007.tar") as tar:
+    with tarfile.open(tmp_path / "files" / "shard-00007.tar") as tar:
         assert len(tar.getnames()) == 9
         member = tar.extractfile("3-0-normal.png")
         assert member is not None
@@ -105,7 +105,7 @@ def test_pngs_as_tar(tmp_path):
         assert all(info.mtime == 0 and not info.uname for info in tar)
 
 
-@pytest.mark.parametrize("broken", ["_done/", "records/", "png/"])
+@pytest.mark.parametrize("broken", ["_done/", "records/", "files/"])
 def test_shard_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch, broken):
     store = Store(str(tmp_path))
     create = Store.create
@@ -127,8 +127,8 @@ def test_shard_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch, 
 def test_lost_part_is_noticed(tmp_path):
     store = Store(str(tmp_path))
     counts = write_chunks(store)
-    with pytest.raises(OutputError, match="2 records for 3 photos"):
-        commit_shard(store, "s", 7, 1, counts, OutputConfig())
+    with pytest.raises(OutputError, match="2 records for 3 items"):
+        commit_shard(work_in(store, chunks=1), 7, counts)
     assert committed_shards(store) == set()
 
 
@@ -161,9 +161,9 @@ def test_strange_files_beside_the_markers_are_no_shards(tmp_path):
 def test_committing_again_after_it_has_ended_does_nothing(tmp_path):
     store = Store(str(tmp_path))
     counts = write_chunks(store)
-    first = commit_shard(store, "s", 7, 2, counts, OutputConfig())
+    first = commit_shard(work_in(store), 7, counts)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert commit_shard(store, "s", 7, 2, counts, OutputConfig()) == first
+    assert commit_shard(work_in(store), 7, counts) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -177,7 +177,7 @@ def test_files_that_are_gone_or_cut_short_are_noticed_by_a_listing(tmp_path, png
     check_files_of(store)
     commit(store, png)
     check_files_of(store)
-    for path in (*tmp_path.glob("records/*"), *tmp_path.glob("png/*")):
+    for path in (*tmp_path.glob("records/*"), *tmp_path.glob("files/*")):
         content = path.read_bytes()
         path.write_bytes(content[:-1])
         with pytest.raises(OutputError, match=rf"Shard 7 .*{path.name} has [0-9,]+ of .*--repair"):
@@ -197,13 +197,15 @@ class TestMerging:
     def parts(self, store: Store, session: str, chunks: list[list[dict]], shard: int = 7) -> Counts:
         total = Counts()
         for chunk, rows in enumerate(chunks):
-            write_part(store, session, shard, chunk, records.to_table(rows))
-            total += count(rows, 50, {"read": 0.25})
+            write_rows(work_in(store, session), shard, chunk, rows)
+            total += count_rows(rows, 50, {"read": 0.25})
         return total
 
-    def merge(self, store: Store, chunks: list[list[dict]], png: str = "none") -> shards.Marker:
+    CODES = frozenset({"truncated"})
+
+    def merge(self, store: Store, chunks: list[list[dict]], files: str = "none") -> Marker:
         counts = self.parts(store, "again", chunks)
-        return commit_shard(store, "again", 7, 2, counts, OutputConfig(png=png), merge=True)
+        return commit_shard(work_in(store, "again", files=files, codes=self.CODES), 7, counts)
 
     @pytest.mark.parametrize("png", ["none", "folder", "tar"])
     def test_same_files_as_if_the_new_records_had_been_the_first(self, tmp_path, png):
@@ -211,7 +213,7 @@ class TestMerging:
         commit(merged, png)
         marker = self.merge(merged, [[self.NEW], []], png)
         counts = self.parts(straight, "s", [[CHUNKS[0][0], self.NEW], CHUNKS[1]])
-        expected = commit_shard(straight, "s", 7, 2, counts, OutputConfig(png=png))
+        expected = commit_shard(work_in(straight, files=png), 7, counts)
         files = [
             {
                 str(path.relative_to(root)): path.read_bytes()
@@ -222,7 +224,7 @@ class TestMerging:
         ]
         assert files[0] == files[1]
         assert marker.files == expected.files
-        for name in ("images", "faces", "statuses", "error_codes", "examples"):
+        for name in ("records", "images", "found", "statuses", "error_codes", "examples"):
             assert getattr(marker.counts, name) == getattr(expected.counts, name)
         assert marker.counts.bytes_read == 300
         assert marker.counts.seconds["read"] == 1.5
@@ -245,7 +247,7 @@ class TestMerging:
         store = Store(str(tmp_path))
         commit(store)
         first = self.merge(store, [[self.NEW], []])
-        assert commit_shard(store, "again", 7, 2, Counts(images=1), OutputConfig(), merge=True) == first
+        assert commit_shard(work_in(store, "again", codes=self.CODES), 7, Counts(records=1)) == first
 
     @pytest.mark.parametrize(
         ("spoil", "reason"),
@@ -296,9 +298,9 @@ class TestDuplicates:
         store = Store(str(tmp_path))
         total = Counts()
         for chunk, rows in enumerate(chunks):
-            write_part(store, "s", 0, chunk, records.to_table(rows))
-            total += count(rows)
-        marker = commit_shard(store, "s", 0, len(chunks), total, OutputConfig())
+            write_rows(work_in(store), 0, chunk, rows)
+            total += count_rows(rows)
+        marker = commit_shard(work_in(store, chunks=len(chunks)), 0, total)
         table = ds.dataset(f"{tmp_path}/records").to_table()
         assert len(table) == marker.counts.images
         return table["duplicate_of"].to_pylist(), marker.counts.duplicates
@@ -332,23 +334,23 @@ class TestDuplicates:
 
 def test_counts_add_up_and_survive_json():
     rows = [failed(number, f"/{number}", "truncated", "Cut.") for number in range(5)]
-    total = count(rows, 10, {"crop": 1.0})
-    total += count([*rows[:2], *CHUNKS[0]], 20, {"crop": 0.5, "write": 2.0})
-    assert (total.images, total.faces, total.bytes_read, total.failures) == (9, 2, 30, 8)
+    total = count_rows(rows, 10, {"crop": 1.0})
+    total += count_rows([*rows[:2], *CHUNKS[0]], 20, {"crop": 0.5, "write": 2.0})
+    assert (total.images, total.found["faces"], total.bytes_read, total.failures) == (9, 2, 30, 8)
     assert total.examples == {"truncated": [("/0", "Cut."), ("/1", "Cut."), ("/2", "Cut.")]}
     assert Counts.from_json(json.loads(json.dumps(total.to_json()))) == total
 
 
 def test_examples_tell_no_secrets():
-    total = count([failed(1, "https://user:word@host/a.jpg?token=x", "timeout", "Late.")], 0, {})
+    total = count_rows([failed(1, "https://user:word@host/a.jpg?token=x", "timeout", "Late.")], 0, {})
     assert total.examples == {"timeout": [("https://host/a.jpg", "Late.")]}
 
 
 def test_ledger_says_when_a_shard_is_complete():
-    ledger = Ledger(Plan(images=50, bytes=0, shard_size=30, chunk_size=10, digest=""))
+    ledger = Ledger(Plan(items=50, images=50, bytes=0, shard_size=30, chunk_size=10, digest=""))
 
     def part(shard, chunk):
-        return ledger.add(shard, chunk, count([failed(chunk, f"/{chunk}", "x", "")], 0, {}))
+        return ledger.add(shard, chunk, count_rows([failed(chunk, f"/{chunk}", "x", "")], 0, {}))
 
     assert [part(0, 2), part(1, 0), part(0, 0), part(0, 0)] == [None] * 4
     total = part(0, 1)
@@ -409,7 +411,7 @@ def test_shard_on_s3(moto_bucket):
     store = Store("s3://facet/some/run", storage)
     assert store.names() == []
     commit(store, "tar")
-    assert store.names() == ["_done", "png", "records"]
+    assert store.names() == ["_done", "files", "records"]
     assert committed_shards(store) == {7}
     (marker,) = read_markers(store, {7})
     for file in marker.files:

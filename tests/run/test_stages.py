@@ -9,25 +9,26 @@ from bad_images import encode, portrait
 
 from pipeline.config import load_config
 from pipeline.errors import ReadError, WeightsError
-from pipeline.images.sources import ListedFile, list_input
+from pipeline.images.items import ListedFile
+from pipeline.images.sources import list_input
 from pipeline.normals.encoding import decode_normals
 from pipeline.normals.inference import Estimated
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import records, stages
-from pipeline.run.config import RunConfig
 from pipeline.run.plan import write_plan
 from pipeline.run.stages import CropStage, Fetched, NormalsStage, ReadStage, Work, WriteStage
 from pipeline.storage.store import Store
 
 
 @pytest.fixture(scope="module")
-def config(random_weights) -> RunConfig:
-    return load_config(RunConfig, None, [f"normals.weights={random_weights}"])
+def config(random_weights) -> NormalsRun:
+    return load_config(NormalsRun, None, [f"normals.weights={random_weights}"])
 
 
 @pytest.fixture(scope="module")
-def custom(random_weights) -> RunConfig:
+def custom(random_weights) -> NormalsRun:
     options = ["detect.mode=custom", f"detect.detector={faulty_detector.REFERENCE}"]
-    return load_config(RunConfig, None, [f"normals.weights={random_weights}", *options])
+    return load_config(NormalsRun, None, [f"normals.weights={random_weights}", *options])
 
 
 @pytest.fixture(scope="module")
@@ -149,5 +150,5 @@ def test_chunk_without_faces(tmp_path, config, cropped):
     plan = write_plan(store, [ListedFile(0, "/0.png")], config.plan)
     work = Work(store, "s", plan, config)
     written = WriteStage(work)(NormalsStage(config)(cropped(b"")))
-    assert (written.counts.images, written.counts.faces, written.counts.failures) == (1, 0, 1)
+    assert (written.counts.images, written.counts.found["faces"], written.counts.failures) == (1, 0, 1)
     assert set(written.counts.seconds) == {"crop", "normals", "write"}

@@ -13,7 +13,7 @@ from run_folder import failed, no_face
 
 from jobs.status import command
 from pipeline.errors import OutputError
-from pipeline.images.sources import ListedFile
+from pipeline.images.items import ListedFile
 from pipeline.run import records
 from pipeline.run.config import OutputConfig, PlanConfig
 from pipeline.run.counts import Counts

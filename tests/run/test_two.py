@@ -18,8 +18,9 @@ from run_folder import failed
 from pipeline.config import load_config
 from pipeline.errors import OutputError
 from pipeline.images.sources import list_input
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import job, records
-from pipeline.run.config import OutputConfig, RunConfig
+from pipeline.run.config import OutputConfig
 from pipeline.run.counts import Counts
 from pipeline.run.folder import make_plan
 from pipeline.run.job import Result, run_normals
@@ -51,7 +52,7 @@ def run(random_weights, monkeypatch):
 
     def start(source: Path, out: Path) -> Result:
         settings = [*SETTINGS, f"normals.weights={random_weights}"]
-        return run_normals(str(source), str(out), load_config(RunConfig, None, settings), say=lambda _: None)
+        return run_normals(str(source), str(out), load_config(NormalsRun, None, settings), say=lambda _: None)
 
     return start
 
@@ -61,7 +62,7 @@ def alone(photos, random_weights, tmp_path_factory) -> dict[str, bytes]:
     """Files of records of a run that nothing disturbed."""
     out = tmp_path_factory.mktemp("alone") / "out"
     settings = [*SETTINGS, f"normals.weights={random_weights}"]
-    run_normals(str(photos), str(out), load_config(RunConfig, None, settings), say=lambda _: None)
+    run_normals(str(photos), str(out), load_config(NormalsRun, None, settings), say=lambda _: None)
     return shard_bytes(out)
 
 
@@ -203,7 +204,7 @@ def test_extension_while_a_run_goes_on(photos, tmp_path, random_weights, run, mo
     names = sorted(path.name for path in photos.iterdir())
     for name in names[:2]:
         shutil.copy(photos / name, source)
-    config = load_config(RunConfig, None, [*SETTINGS, f"normals.weights={random_weights}"])
+    config = load_config(NormalsRun, None, [*SETTINGS, f"normals.weights={random_weights}"])
     add = job.Progress.add
 
     def extended(self, counts):
@@ -230,7 +231,7 @@ def test_extension_that_was_being_written_when_a_run_began(
     names = sorted(path.name for path in photos.iterdir())
     for name in names[:2]:
         shutil.copy(photos / name, source)
-    config = load_config(RunConfig, None, [*SETTINGS, f"normals.weights={random_weights}"])
+    config = load_config(NormalsRun, None, [*SETTINGS, f"normals.weights={random_weights}"])
     make_plan(str(source), str(out), config)
     shutil.copytree(out, other)
     for name in names[2:]:

@@ -21,8 +21,9 @@ from jobs.validate import command
 from pipeline.errors import OutputError
 from pipeline.images.png import encode_png
 from pipeline.images.sources import ListedFile
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run import check, records, validate
-from pipeline.run.config import OutputConfig, PlanConfig, RunConfig
+from pipeline.run.config import OutputConfig, PlanConfig
 from pipeline.run.counts import count
 from pipeline.run.markers import committed_shards
 from pipeline.run.plan import Plan, chunk_photos, read_plan, write_plan
@@ -53,7 +54,7 @@ def make_run(store: Store, output: OutputConfig, uncommitted: int | None = None)
     """Writes three shards of four photos each: one without a face, one that failed, and three faces."""
     photos = [ListedFile(number, f"/photos/{number}.jpg", 100) for number in range(SHARDS * 4)]
     plan = write_plan(store, photos, PlanConfig(shard_size=4, chunk_size=2))
-    config = RunConfig(output=output).model_dump(mode="json")
+    config = NormalsRun(output=output).model_dump(mode="json")
     store.write(
         "run.json", json.dumps({"kind": "facet normals", "status": "complete", "config": config}).encode()
     )
@@ -104,7 +105,7 @@ class TestSound:
         found = validate_run(str(sound_runs(png)), workers=1)
         assert found.sound
         assert (found.shards, found.committed, found.open, found.leftovers) == (3, 3, [], [])
-        assert (found.counts.images, found.counts.faces, found.counts.failures) == (12, 9, 3)
+        assert (found.counts.images, found.counts.found["faces"], found.counts.failures) == (12, 9, 3)
 
     def test_16_bits_and_another_convention(self, tmp_path):
         store = Store(str(tmp_path))
@@ -133,7 +134,7 @@ class TestSound:
         assert found.leftovers == [
             "records/notes.txt",
             "records/shard-00001.parquet",
-            "png/shard-00001.tar",
+            "files/shard-00001.tar",
         ]
         assert "Still to be done by `facet normals`: 1 shard." in describe(found, "out")
 
@@ -186,21 +187,21 @@ class TestFiles:
 
     def test_tar_is_missing_or_cut(self, run):
         out = run("tar")
-        (out / "png" / "shard-00000.tar").unlink()
-        (out / "png" / "shard-00001.tar").write_bytes(b"x" * 512)
+        (out / "files" / "shard-00000.tar").unlink()
+        (out / "files" / "shard-00001.tar").write_bytes(b"x" * 512)
         found = reasons(out)
-        assert found[0] == ["png/shard-00000.tar is missing"]
-        assert found[1][0].startswith("png/shard-00001.tar has 512 bytes")
+        assert found[0] == ["files/shard-00000.tar is missing"]
+        assert found[1][0].startswith("files/shard-00001.tar has 512 bytes")
 
     def test_loose_pngs_are_missing_or_cut(self, run):
         out = run("folder")
-        shutil.rmtree(out / "png" / "shard-00000")
-        (out / "png" / "shard-00001" / "6-0-mask.png").unlink()
-        (out / "png" / "shard-00002" / "11-1-crop.png").write_bytes(b"x")
+        shutil.rmtree(out / "files" / "shard-00000")
+        (out / "files" / "shard-00001" / "6-0-mask.png").unlink()
+        (out / "files" / "shard-00002" / "11-1-crop.png").write_bytes(b"x")
         assert reasons(out) == {
-            0: ["9 files are missing in png/shard-00000, 2-0-crop.png first"],
-            1: ["1 files are missing in png/shard-00001, 6-0-mask.png first"],
-            2: ["1 files in png/shard-00002 are not whole, 11-1-crop.png first"],
+            0: ["9 files are missing in files/shard-00000, 2-0-crop.png first"],
+            1: ["1 files are missing in files/shard-00001, 6-0-mask.png first"],
+            2: ["1 files in files/shard-00002 are not whole, 11-1-crop.png first"],
         }
 
 
@@ -443,7 +444,7 @@ def test_on_s3(moto_bucket, monkeypatch):
     assert validate_run("s3://facet/run", storage).sound
     content = store.read("records/shard-00001.parquet")
     client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])
-    client.delete_object(Bucket="facet", Key="run/png/shard-00002/11-1-crop.png")
+    client.delete_object(Bucket="facet", Key="run/files/shard-00002/11-1-crop.png")
     found = validate_run("s3://facet/run", storage, repair=True)
     assert [problem.shard for problem in found.problems] == [1, 2]
     assert committed_shards(store) == {0}

@@ -20,6 +20,7 @@ import pytest
 import tenacity
 from bad_images import encode, portrait
 from faulty_proxy import Fault, FaultyProxy
+from normals_run import run_normals
 from spheres import sphere_row, write_rows
 
 from jobs import entry
@@ -29,8 +30,7 @@ from pipeline.config import load_config
 from pipeline.errors import InputError, OutputError, ReadError
 from pipeline.images.read import PhotoReader, ReadConfig, read_bytes
 from pipeline.images.sources import list_input
-from pipeline.run.config import RunConfig
-from pipeline.run.job import run_normals
+from pipeline.recipes.normals import NormalsRun
 from pipeline.run.markers import committed_shards
 from pipeline.storage.places import StorageConfig
 from pipeline.storage.store import Store
@@ -156,7 +156,7 @@ def run(random_weights):
             *options,
         ]
         return run_normals(
-            source, out, load_config(RunConfig, None, settings), say=lambda line: None, **arguments
+            source, out, load_config(NormalsRun, None, settings), say=lambda line: None, **arguments
         )
 
     return start
@@ -210,7 +210,7 @@ def undisturbed(swift, photos, client, random_weights, tmp_path_factory) -> str:
         f"read.storage.endpoint_url={swift.url}",
         "read.storage.region=us-east-1",
     ]
-    run_normals(photos, out, load_config(RunConfig, None, settings), say=lambda line: None)
+    run_normals(photos, out, load_config(NormalsRun, None, settings), say=lambda line: None)
     patch.undo()
     return out
 
@@ -225,7 +225,7 @@ class TestRun:
         run_normals(
             f"{tmp_path}/faces",
             f"{tmp_path}/out",
-            load_config(RunConfig, None, options),
+            load_config(NormalsRun, None, options),
             say=lambda line: None,
         )
         local = {}
@@ -313,7 +313,7 @@ class TestRun:
         monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
         out = f"s3://{bucket}/out"
         result = run(photos, out, swift, "engine.name=ray", "engine.cpus=2")
-        assert (result.counts.images, result.counts.faces) == (len(PHOTOS), len(GOOD))
+        assert (result.counts.images, result.counts.found["faces"]) == (len(PHOTOS), len(GOOD))
         assert content(client, out, "records/") == content(client, undisturbed, "records/")
         assert not content(client, out, "_work/")
 

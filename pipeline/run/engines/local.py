@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,7 +21,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import cv2
-import torch
 
 from pipeline.errors import FacetError
 from pipeline.processes import available_cpus, end_with_parent
@@ -28,15 +28,16 @@ from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger, chunk_refs
 from pipeline.run.shards import commit_shard
-from pipeline.run.stages import CropStage, NormalsStage, ReadStage, Work, WriteStage, Written
+from pipeline.run.stages import AllStages, Written
+from pipeline.run.work import Work
 
 log = logging.getLogger(__name__)
 
 MAX_LOSSES = 3
 """A task that has lost its worker so often ends the run."""
 
-IN_PROCESS_IMAGES = 48
-"""Up to so many photos no processes are started: importing torch in each takes as long as these photos."""
+IN_PROCESS_ITEMS = 48
+"""Up to so many items no processes are started: importing libraries in each takes as long as these items."""
 
 
 def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
@@ -50,35 +51,13 @@ def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None])
     Raises:
         FacetError: The run cannot go on; committed shards stay valid.
     """
-    images = sum(work.plan.shard_images(shard) for shard in shards)
+    items = sum(work.plan.shard_items(shard) for shard in shards)
     chunks = sum(work.plan.shard_chunks(shard) for shard in shards)
     workers = min(work.config.engine.cpus or available_cpus(), chunks)
-    if workers <= 1 or images <= IN_PROCESS_IMAGES:
+    if workers <= 1 or items <= IN_PROCESS_ITEMS:
         _run_in_process(work, shards, on_chunk)
     else:
         _run_in_pool(work, shards, on_chunk, workers)
-
-
-class Pipeline:
-    """All stages in one process, one after the other.
-
-    Args:
-        work: The run.
-    """
-
-    def __init__(self, work: Work):
-        self._read = ReadStage(work)
-        self._crop = CropStage(work.config)
-        self._normals = NormalsStage(work.config)
-        self._write = WriteStage(work)
-
-    def __call__(self, shard: int, chunk: int) -> Written:
-        """Takes one chunk through all stages."""
-        return self._write(self._normals(self._crop(self._read(shard, chunk))))
-
-    def close(self) -> None:
-        """Ends what the stages have started."""
-        self._crop.close()
 
 
 @dataclass(frozen=True)
@@ -92,12 +71,12 @@ class _Task:
 
 def _run_in_process(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
     ledger = Ledger(work.plan)
-    with closing(Pipeline(work)) as pipeline:
+    with closing(AllStages(work)) as stages:
         for shard, chunk in chunk_refs(work.plan, shards):
-            counts = pipeline(shard, chunk).counts
+            counts = stages(shard, chunk).counts
             on_chunk(counts)
             if total := ledger.add(shard, chunk, counts):
-                _commit(work, shard, total)
+                commit_shard(work, shard, total)
                 logs.shard_committed(shard, total)
 
 
@@ -152,10 +131,10 @@ def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], Non
 
 @contextmanager
 def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Not plain fork: this process may have threads. The fork server imports torch once for all workers.
+    # Not plain fork: this process may have threads. The fork server imports libraries once for all workers.
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
-        context.set_forkserver_preload(["pipeline.run.stages", "pipeline.normals.inference"])
+        context.set_forkserver_preload(["pipeline.run.stages", *work.recipe.preload])
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         workers, context, initializer=_start_worker, initargs=(work, logs.writes_json())
@@ -171,34 +150,30 @@ def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-_pipeline: Pipeline | Exception | None = None
+_stages: AllStages | Exception | None = None
 
 
 def _start_worker(work: Work, json_logs: bool) -> None:
-    global _pipeline  # noqa: PLW0603 - the process's own copy, made once
+    global _stages  # noqa: PLW0603 - the process's own copy, made once
     logs.set_up(json_logs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
     end_with_parent()
     # One process per core: further threads would only wait for each other.
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what is imported later
     try:
-        _pipeline = Pipeline(work)
+        _stages = AllStages(work)
     except Exception as error:  # to be told by the first task; from here it would look like a dead worker
-        _pipeline = error
+        _stages = error
 
 
 def _do(work: Work, task: _Task) -> Written | None:
-    if isinstance(_pipeline, Exception):
-        raise _pipeline
+    if isinstance(_stages, Exception):
+        raise _stages
     if task.counts is not None:
-        _commit(work, task.shard, task.counts)
+        commit_shard(work, task.shard, task.counts)
         return None
-    assert _pipeline is not None
-    return _pipeline(task.shard, task.chunk)
-
-
-def _commit(work: Work, shard: int, counts: Counts) -> None:
-    chunks = work.plan.shard_chunks(shard)
-    merge = bool(work.codes)
-    commit_shard(work.store, work.session, shard, chunks, counts, work.config.output, merge=merge)
+    assert _stages is not None
+    return _stages(task.shard, task.chunk)

@@ -20,15 +20,11 @@ log = logging.getLogger(__name__)
 
 COUNTERS = {
     "facet_photos_total": ("Photos whose records are written, by status and error code.", ("status", "code")),
-    "facet_faces_total": ("Faces found.", ()),
+    "facet_found_total": ("What was found in the photos, such as faces.", ("kind",)),
     "facet_bytes_read_total": ("Bytes of the photos' files.", ()),
     "facet_stage_seconds_total": (
         "Seconds of work on each stage, all workers added up.",
         ("stage",),
-    ),
-    "facet_batch_slots_total": (
-        "Places in the batches that the network ran; faces over places is how full they were.",
-        (),
     ),
     "facet_shards_total": ("Shards committed.", ()),
 }
@@ -48,13 +44,11 @@ class RunMetrics:
 
     Args:
         photos: Photos that are to be done.
-        batch_size: Faces that the network takes at a time.
     """
 
-    def __init__(self, photos: int, batch_size: int):
+    def __init__(self, photos: int):
         self._left = photos
         self._uncommitted = 0
-        self._batch_size = batch_size
         self._lock = threading.Lock()
         self._counters = {name: Counter(name, text, tags) for name, (text, tags) in COUNTERS.items()}
         self._gauges = {name: Gauge(name, text) for name, text in GAUGES.items()}
@@ -74,9 +68,9 @@ class RunMetrics:
                 self._grow("facet_photos_total", images, status=FAILED, code=code)
             for stage, seconds in counts.seconds.items():
                 self._grow("facet_stage_seconds_total", seconds, stage=stage)
-            self._grow("facet_faces_total", counts.faces)
+            for kind, number in counts.found.items():
+                self._grow("facet_found_total", number, kind=kind)
             self._grow("facet_bytes_read_total", counts.bytes_read)
-            self._grow("facet_batch_slots_total", batch_slots(counts.faces, self._batch_size))
             self._left -= counts.images
             self._uncommitted += counts.images
             self._set_gauges()
@@ -99,11 +93,6 @@ class RunMetrics:
     def _set_gauges(self) -> None:
         self._gauges["facet_photos_left"].set(self._left)
         self._gauges["facet_photos_uncommitted"].set(self._uncommitted)
-
-
-def batch_slots(faces: int, batch_size: int) -> int:
-    """Returns the places in the batches that so many faces of one chunk take."""
-    return -(-faces // batch_size) * batch_size
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The Ray engine: the graph of a run over a cluster, from top to bottom.
 
-    shards -> read -> crop -> normals -> write -> driver -> commit
+    shards -> read -> the recipe's stages -> write -> driver -> commit
 
-From `read` on every row is one chunk of photos, a pickled message of `pipeline.run.stages`. The driver sees
+From `read` on every row is one chunk of photos, pickled. The driver sees
 counts alone, and has every shard committed whose chunks are all written. All stages are pools of actors:
 Ray ends the processes of plain tasks as soon as they are idle on a full machine, and a new one takes
 seconds to import what it needs.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 import ray.data
@@ -25,18 +25,19 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayError
 
 from pipeline.errors import FacetError, PlanError
-from pipeline.normals.architectures import load_weights
-from pipeline.normals.inference import CPU_BATCH, CUDA_BATCH
 from pipeline.ray_cluster import check_cluster
 from pipeline.run import logs
-from pipeline.run.config import EngineConfig, RunConfig
+from pipeline.run.config import EngineConfig
 from pipeline.run.counts import Counts
 from pipeline.run.engines.autoscale import requested
 from pipeline.run.engines.metrics import RunMetrics
 from pipeline.run.engines.resources import IO_CPUS, Shares, plan_resources
+from pipeline.run.items import Chunk
 from pipeline.run.ledger import Ledger
+from pipeline.run.plan import count_images
 from pipeline.run.shards import commit_shard
-from pipeline.run.stages import CropStage, Message, NormalsStage, ReadStage, Work, WriteStage, Written
+from pipeline.run.stages import Reader, ReadStage, RecipeStage, WriteStage, Written
+from pipeline.run.work import Work
 
 QUEUE_BYTES = 32 << 20
 """Object store memory per core for what waits between stages: a few chunks."""
@@ -44,20 +45,8 @@ QUEUE_BYTES = 32 << 20
 Row = dict[str, Any]
 
 
-class Stages(NamedTuple):
-    """What the actors of a run make and carry out; see `pipeline.run.stages`."""
-
-    read: Callable[..., Callable[..., Message]] = ReadStage
-    crop: Callable[..., Callable[..., Message]] = CropStage
-    normals: Callable[..., Callable[..., Message]] = NormalsStage
-    write: Callable[..., Callable[..., Message]] = WriteStage
-
-
-STAGES = Stages()
-
-
 def run_ray(
-    work: Work, shards: list[int], on_chunk: Callable[[Counts], None], stages: Stages = STAGES
+    work: Work, shards: list[int], on_chunk: Callable[[Counts], None], reader: Reader = ReadStage
 ) -> None:
     """Carries out some shards of a run.
 
@@ -65,21 +54,21 @@ def run_ray(
         work: The run.
         shards: The shards to do.
         on_chunk: Called with the counts of every chunk that is written.
-        stages: The stages; the benchmark of the engine itself puts pretended ones in their place.
+        reader: Makes what reads photos; the benchmark of the engine itself pretends to.
 
     Raises:
         PlanError: There is no cluster, or it cannot run what is asked.
         FacetError: The run cannot go on; committed shards stay valid.
     """
-    engine = work.config.engine
+    engine, recipe = work.config.engine, work.recipe
     with _cluster(engine) as (cpus, gpus):
-        shares = plan_resources(cpus, gpus, engine, work.config.normals.device)
+        shares = plan_resources(cpus, gpus, engine, recipe.stages, recipe.device(work.config))
         with _context(cpus), ThreadPoolExecutor(4, "facet-commit") as commits, _expected_errors():
             ledger = Ledger(work.plan)
-            metrics = RunMetrics(sum(map(work.plan.shard_images, shards)), _batch_size(work.config, shares))
+            metrics = RunMetrics(count_images(work.store, work.plan, shards))
             committers = cycle(_start_committers(work, shares))
             committed: list[Future[None]] = []
-            for row in build_graph(work, shards, shares, stages).iter_rows():
+            for row in build_graph(work, shards, shares, reader).iter_rows():
                 written: Written | FacetError = _from_row(row)
                 if isinstance(written, FacetError):
                     raise written
@@ -92,46 +81,36 @@ def run_ray(
                 future.result()
 
 
-def build_graph(work: Work, shards: list[int], shares: Shares, stages: Stages) -> Dataset:
+def build_graph(work: Work, shards: list[int], shares: Shares, reader: Reader) -> Dataset:
     """Returns the dataset whose rows are the written chunks of some shards."""
     # Ray's types know no arguments of functions and no classes with constructors: hence the ignores.
-    weights = ray.put(load_weights(work.config.normals.weights))
-    return (
-        ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-        .flat_map(
-            Read,
-            fn_constructor_args=(work, stages),
-            compute=_pool(shares.read_actors),
-            num_cpus=IO_CPUS,
+    rows = [{"shard": shard} for shard in shards]
+    graph: Dataset = ray.data.from_items(rows, override_num_blocks=len(shards))
+    graph = graph.flat_map(
+        Read, fn_constructor_args=(work, reader), compute=_pool(shares.read_actors), num_cpus=IO_CPUS
+    )
+    for index, (stage, share) in enumerate(zip(work.recipe.stages, shares.stages, strict=True)):
+        graph = graph.map(
+            Step,  # type: ignore[arg-type]
+            fn_constructor_args=(work, index, ray.put(stage.arguments(work.config))),
+            compute=_pool(share.actors),
+            num_cpus=share.cpus,
+            num_gpus=share.gpus or None,
         )
-        .map(
-            Crop,  # type: ignore[arg-type]
-            fn_constructor_args=(work, stages),
-            compute=_pool(shares.crop_actors),
-            num_cpus=shares.crop_cpus,
-        )
-        .map(
-            Normals,  # type: ignore[arg-type]
-            fn_constructor_args=(work, stages, weights),
-            compute=_pool(shares.normals_actors),
-            num_cpus=shares.normals_cpus,
-            num_gpus=shares.normals_gpus or None,
-        )
-        .map(
-            Write,  # type: ignore[arg-type]
-            fn_constructor_args=(work, stages),
-            compute=_pool(shares.write_actors),
-            num_cpus=IO_CPUS,
-        )
+    return graph.map(
+        Write,  # type: ignore[arg-type]
+        fn_constructor_args=(work,),
+        compute=_pool(shares.write_actors),
+        num_cpus=IO_CPUS,
     )
 
 
 class Read:
     """Actor that fetches photos."""
 
-    def __init__(self, work: Work, stages: Stages):
+    def __init__(self, work: Work, reader: Reader):
         self._work = work
-        self._stage = _make(stages.read, work)
+        self._stage = _make(reader, work)
 
     def __call__(self, row: Row) -> Iterator[Row]:
         """Yields the chunks of a shard as they are read."""
@@ -143,22 +122,11 @@ class Read:
                 return
 
 
-class Crop:
-    """Actor that decodes, detects and crops."""
+class Step:
+    """Actor that carries out one stage of the recipe."""
 
-    def __init__(self, work: Work, stages: Stages):
-        self._stage = _make(stages.crop, work.config)
-
-    def __call__(self, row: Row) -> Row:
-        """Takes a chunk through the stage."""
-        return _carry_out(self._stage, row)
-
-
-class Normals:
-    """Actor that runs the network."""
-
-    def __init__(self, work: Work, stages: Stages, weights: ray.ObjectRef):
-        self._stage = _make(stages.normals, work.config, ray.get(weights))
+    def __init__(self, work: Work, index: int, arguments: ray.ObjectRef):
+        self._stage = _make(RecipeStage, work, index, ray.get(arguments))
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -168,8 +136,8 @@ class Normals:
 class Write:
     """Actor that encodes and writes."""
 
-    def __init__(self, work: Work, stages: Stages):
-        self._stage = _make(stages.write, work)
+    def __init__(self, work: Work):
+        self._stage = _make(WriteStage, work)
 
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
@@ -184,13 +152,10 @@ class Committer:
 
     def commit(self, shard: int, counts: Counts) -> None:
         """Commits a shard whose chunks are all written."""
-        work = self._work
-        chunks = work.plan.shard_chunks(shard)
-        merge = bool(work.codes)
-        commit_shard(work.store, work.session, shard, chunks, counts, work.config.output, merge=merge)
+        commit_shard(self._work, shard, counts)
 
 
-def _make(stage: Callable[..., Callable[..., Any]], *arguments: Any) -> Callable[..., Any]:
+def _make(stage: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     # Of a constructor that fails Ray keeps the text alone. Raised by the first chunk, the error arrives.
     try:
         return stage(*arguments)
@@ -203,7 +168,7 @@ def _make(stage: Callable[..., Callable[..., Any]], *arguments: Any) -> Callable
     return fail
 
 
-def _carry_out(stage: Callable[..., Message], row: Row) -> Row:
+def _carry_out(stage: Callable[..., Any], row: Row) -> Row:
     # What ends the run goes to the driver as a message does: of errors that stages raise, Ray Data keeps
     # the text alone.
     message = _from_row(row)
@@ -215,7 +180,7 @@ def _carry_out(stage: Callable[..., Message], row: Row) -> Row:
         return _to_row(error)
 
 
-def _to_row(message: Message | FacetError) -> Row:
+def _to_row(message: Chunk | Written | FacetError) -> Row:
     return {"message": pickle.dumps(message, protocol=5)}
 
 
@@ -237,10 +202,6 @@ def _commit(committer: Any, shard: int, counts: Counts, metrics: RunMetrics) -> 
     ray.get(committer.commit.remote(shard, counts))
     logs.shard_committed(shard, counts)
     metrics.commit(counts)
-
-
-def _batch_size(config: RunConfig, shares: Shares) -> int:
-    return config.normals.batch_size or (CUDA_BATCH if shares.normals_gpus else CPU_BATCH)
 
 
 @contextmanager

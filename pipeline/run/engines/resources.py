@@ -4,37 +4,45 @@ Ray starts an actor only when its declared share of a node is free, and waits fo
 leave none: a pool that holds all CPUs starves the one that feeds it. Shares are therefore worked out here,
 before anything starts, such that everything that a run needs fits at the same time.
 
-Without GPUs every core hosts one crop actor and one normals actor, each single-threaded and declared at
-about a third of a core. They take turns on the core as their queues fill, so whichever stage is slower gets
-the larger part of the machine without anyone having to know the ratio.
+Every core hosts one actor of each stage that works on cores, single-threaded and declared at an equal part
+of what reading and writing leave of the core. They take turns on it as their queues fill, so whichever stage
+is slower gets the larger part of the machine without anyone having to know the ratio.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PlanError
 from pipeline.run.config import EngineConfig
+from pipeline.run.recipe import Stage
 
 IO_CPUS = 0.08
 """Declared by an actor that reads, writes or commits: small enough to fit beside the others on one core."""
 
-CROP_CPUS = {"cpu": 0.35, "gpu": 0.6}
-NORMALS_CPUS = {"cpu": 0.35, "gpu": 0.0}
-"""Declared by an actor, by where the network runs."""
+CORE_CPUS = {"cpu": 0.7, "gpu": 0.6}
+"""Declared by the actors of all stages on one core together, by where networks run: those on GPUs need more
+writing."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What the pool of a stage takes: number of actors, and CPUs and GPUs of each."""
+
+    name: str
+    actors: int
+    cpus: float
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What each part of the graph takes: number of workers, and CPUs and GPUs of each."""
+    """What each part of the graph takes; what reads, writes and commits declares `IO_CPUS` an actor."""
 
     read_actors: int
-    crop_actors: int
-    crop_cpus: float
-    normals_actors: int
-    normals_cpus: float
-    normals_gpus: float
+    stages: tuple[Share, ...]
     write_actors: int
     commit_actors: int
 
@@ -42,22 +50,25 @@ class Shares:
     def cpus(self) -> float:
         """CPUs taken when everything runs at once."""
         io = (self.read_actors + self.write_actors + self.commit_actors) * IO_CPUS
-        return self.crop_actors * self.crop_cpus + self.normals_actors * self.normals_cpus + io
+        return sum(share.actors * share.cpus for share in self.stages) + io
 
     @property
     def gpus(self) -> float:
         """GPUs taken when everything runs at once."""
-        return self.normals_actors * self.normals_gpus
+        return sum(share.actors * share.gpus for share in self.stages)
 
 
-def plan_resources(cpus: float, gpus: float, config: EngineConfig, device: str = "auto") -> Shares:
+def plan_resources(
+    cpus: float, gpus: float, config: EngineConfig, stages: Sequence[Stage], device: str = "auto"
+) -> Shares:
     """Works out the shares of a run.
 
     Args:
         cpus: CPUs of the cluster.
         gpus: GPUs of the cluster.
         config: Worker counts that are given there are kept.
-        device: "auto", "cpu" or "cuda": where the network is to run.
+        stages: The stages of the recipe.
+        device: "auto", "cpu" or "cuda": where networks are to run.
 
     Returns:
         Shares that fit the cluster all at once.
@@ -65,32 +76,37 @@ def plan_resources(cpus: float, gpus: float, config: EngineConfig, device: str =
     Raises:
         PlanError: The cluster cannot run what is asked; the message says what is lacking.
     """
-    on_gpu = device != "cpu" and gpus >= config.gpus_per_worker
+    networks = [stage for stage in stages if stage.place == "network"]
+    on_gpu = bool(networks) and device != "cpu" and gpus >= config.gpus_per_worker
     if device.startswith("cuda") and not on_gpu:
         raise PlanError(
             f"The network is to run on {device}, but the cluster has {gpus:g} GPUs and a worker takes "
-            f"{config.gpus_per_worker:g}: use normals.device=cpu, or add GPUs."
+            f"{config.gpus_per_worker:g}: use a device of cpu, or add GPUs."
         )
     if cpus < 1:
         raise PlanError(f"The cluster has {cpus:g} CPUs; a run needs at least 1.")
     cores = math.floor(cpus)
-    kind = "gpu" if on_gpu else "cpu"
-    gpu_workers = math.floor(gpus / config.gpus_per_worker) if on_gpu else 0
+    on_cores = [stage for stage in stages if not (on_gpu and stage in networks)]
+    core_share = CORE_CPUS["gpu" if on_gpu else "cpu"] / max(1, len(on_cores))
+    gpu_workers = max(1, math.floor(gpus / config.gpus_per_worker) // len(networks)) if on_gpu else 0
+
+    def share_of(stage: Stage) -> Share:
+        if stage in on_cores:
+            return Share(stage.name, config.workers.get(stage.name, cores), core_share)
+        workers = config.workers.get(stage.name, gpu_workers)
+        return Share(stage.name, workers, 0.0, config.gpus_per_worker)
+
     shares = Shares(
         read_actors=max(1, cores // 8),
-        crop_actors=config.crop_workers or cores,
-        crop_cpus=CROP_CPUS[kind],
-        normals_actors=config.normals_workers or gpu_workers or cores,
-        normals_cpus=NORMALS_CPUS[kind],
-        normals_gpus=config.gpus_per_worker if on_gpu else 0.0,
+        stages=tuple(map(share_of, stages)),
         write_actors=max(1, cores // 2 if on_gpu else cores // 4),
         commit_actors=max(1, cores // 16),
     )
     for needed, there, unit in ((shares.cpus, cpus, "CPUs"), (shares.gpus, gpus, "GPUs")):
         if needed > there + 1e-6:
+            workers = " and ".join(f"{share.actors} {share.name} workers" for share in shares.stages)
             raise PlanError(
-                f"{shares.crop_actors} crop workers and {shares.normals_actors} normals workers need "
-                f"{needed:g} {unit} with what feeds them, and the cluster has {there:g}: lower "
-                "engine.crop_workers or engine.normals_workers, or leave them out."
+                f"{workers} need {needed:g} {unit} with what feeds them, and the cluster has {there:g}: "
+                "lower engine.workers, or leave it out."
             )
     return shares

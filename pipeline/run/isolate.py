@@ -1,9 +1,9 @@
-"""Photos in a process of their own: one that makes native code crash, hang or eat memory costs only itself.
+"""Items in a process of their own: one that makes native code crash, hang or eat memory costs only itself.
 
 Decoders and detectors are native code that reads untrusted bytes: no `except` catches what happens there.
-So every worker has a child process (`pipeline.run.engines.isolate_child`) that gets one photo at a time. A
-child that crashes or is late is replaced and the photo tried again, since the reason may lie elsewhere; the
-second time it gets its record, and the next photo its turn.
+So a worker has a child process (`pipeline.run.isolate_child`) for every stage that is isolated, and
+it gets one item at a time. A child that crashes or is late is replaced and the item tried again, since the
+reason may lie elsewhere; at the last attempt it gets its record, and the next item its turn.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ from typing import Any
 
 import cv2
 
-from pipeline.errors import CrashError, FacetError
-from pipeline.faces.detect import DetectConfig
-from pipeline.images.decode import DecodeConfig
+from pipeline.errors import OUT_OF_MEMORY, CrashError, FacetError
 from pipeline.run.config import LimitsConfig
-from pipeline.run.engines.isolate_child import NO_MEMORY_STATUS, Setup
-from pipeline.run.photo import OUT_OF_MEMORY, Found
-from pipeline.storage.places import StorageConfig
+from pipeline.run.isolate_child import NO_MEMORY_STATUS
+from pipeline.run.items import Item
+from pipeline.run.recipe import Stage
 
 log = logging.getLogger(__name__)
 
-MODULE = "pipeline.run.engines.isolate_child"
+MODULE = "pipeline.run.isolate_child"
 
 START_SECONDS = 300.0
 """A child that is not ready after this time never will be."""
@@ -43,49 +41,42 @@ ENDING_SECONDS = 10.0
 """Time for a process to end after its pipes have closed."""
 
 
-class IsolatedCropper:
-    """`pipeline.run.photo.crop_photo` in a child process, which starts at once.
+class Isolated:
+    """A stage in a child process, which starts at once.
 
     Args:
-        decode: How to decode.
-        detect: How to find faces.
-        limits: What one photo may take.
-        storage: How remote landmark files are reached.
+        stage: The stage; of a core.
+        arguments: What it is made of.
+        limits: What one photo may take; an item may take as much time for each of its photos.
     """
 
-    def __init__(
-        self,
-        decode: DecodeConfig,
-        detect: DetectConfig,
-        limits: LimitsConfig,
-        storage: StorageConfig | None = None,
-    ):
+    def __init__(self, stage: Stage, arguments: tuple[Any, ...], limits: LimitsConfig):
+        self._name = stage.name
         self._limits = limits
         memory = None if limits.photo_memory_mb is None else limits.photo_memory_mb << 20
-        self._setup = Setup(decode, detect, cv2.getNumThreads(), limits.photo_seconds, memory, storage)
-        self._child: Child | None = Child(self._setup)
+        self._setup = memory, cv2.getNumThreads(), pickle.dumps((stage.make, arguments), protocol=5)
+        self._child: Child | None = Child(*self._setup)
 
-    def __call__(self, uri: str, data: bytes) -> Found:
-        """Works on one photo.
-
-        Args:
-            uri: Path or URL of the photo.
-            data: Content of the file.
+    def __call__(self, item: Item) -> None:
+        """Works on one item.
 
         Raises:
             CrashError: It made the process crash, hang or run out of memory at every attempt.
-            FacetError: The process cannot start.
+            FacetError: The process cannot start, or what the stage raised.
         """
+        seconds = self._limits.photo_seconds
+        if seconds is not None:
+            seconds *= len(item.photos)
         fault = CrashError("Not tried.")
         for _ in range(self._limits.attempts):
             child = self._ready_child()
-            found = child.ask((uri, data), self._limits.photo_seconds)
-            if isinstance(found, Found) and not found.lacked_memory:
+            answer = child.ask((seconds, item), seconds)
+            if answer is not DIED and not _lacked_memory(answer):
                 if child.late:
                     self._replace()
-                return found
-            fault = self._explain(child, found)
-            log.debug("%s: %s %s", uri, fault.message, " | ".join(child.last_words()))
+                return _take(item, answer)
+            fault = self._explain(child, answer, seconds)
+            log.debug("%s: %s %s", item.record["uri"], fault.message, " | ".join(child.last_words()))
             self._replace()  # memory that was short in this one may be there in a fresh one
         raise fault
 
@@ -97,7 +88,7 @@ class IsolatedCropper:
 
     def _replace(self) -> None:
         self.close()
-        self._child = Child(self._setup)
+        self._child = Child(*self._setup)
 
     def _ready_child(self) -> Child:
         for _ in range(START_ATTEMPTS):
@@ -109,21 +100,21 @@ class IsolatedCropper:
         assert self._child is not None
         words = self._child.last_words()
         raise FacetError(
-            f"The process that decodes photos cannot start: {words[-1] if words else self._child.ending()}. "
-            "With too small a limits.photo_memory_mb it has no room.",
+            f"The process of the stage {self._name} cannot start: "
+            f"{words[-1] if words else self._child.ending()}. With too small a limits.photo_memory_mb it has "
+            "no room.",
             "worker_died",
         )
 
-    def _explain(self, child: Child, found: Any) -> CrashError:
+    def _explain(self, child: Child, answer: Any, seconds: float | None) -> CrashError:
         limits = self._limits
         if child.late or child.returncode == -signal.SIGALRM:
             return CrashError(
-                f"Decoding and detection took longer than {limits.photo_seconds:g} s (limits.photo_seconds).",
-                "timeout",
+                f"The stage {self._name} took longer than {seconds:g} s (limits.photo_seconds).", "timeout"
             )
-        if isinstance(found, Found) or child.returncode == NO_MEMORY_STATUS:
+        if answer is not DIED or child.returncode == NO_MEMORY_STATUS:
             return CrashError(
-                f"Decoding and detection need more than {limits.photo_memory_mb:,} MB "
+                f"The stage {self._name} needs more than {limits.photo_memory_mb:,} MB "
                 "(limits.photo_memory_mb)."
                 if limits.photo_memory_mb is not None
                 else "There was not enough memory for this photo.",
@@ -134,20 +125,37 @@ class IsolatedCropper:
                 "The process that worked on this photo was killed, as systems do that run out of memory.",
                 OUT_OF_MEMORY,
             )
-        return CrashError(f"Decoding or detection ended the process that did it ({child.ending()}).")
+        return CrashError(f"The stage {self._name} ended the process that did it ({child.ending()}).")
+
+
+def _lacked_memory(answer: tuple[Item, FacetError | None, str]) -> bool:
+    error = answer[1]
+    return error is not None and error.code == OUT_OF_MEMORY
+
+
+def _take(item: Item, answer: tuple[Item, FacetError | None, str]) -> None:
+    """Takes over what the child made of an item, or raises why it could not."""
+    changed, error, trace = answer
+    item.record, item.handed_on = changed.record, changed.handed_on
+    if error is not None:
+        if trace:
+            error.add_note(trace)
+        raise error
 
 
 class Child:
     """One child process.
 
     Args:
-        setup: What it is to do.
+        memory: Bytes that it may take; None: any.
+        threads: Threads of OpenCV.
+        stage: Pickled (make, arguments) of the stage.
 
     Attributes:
         late: Whether it was killed because the time for an answer was over.
     """
 
-    def __init__(self, setup: Setup):
+    def __init__(self, memory: int | None, threads: int, stage: bytes):
         self.late = False
         self._ready = False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
@@ -167,7 +175,7 @@ class Child:
         # Also when nobody closes it: by garbage collection or at the end of this process.
         self.close = weakref.finalize(self, _end, self._process, self._stderr)
         with suppress(OSError):  # it died at once, as `wait_ready` will find
-            pickle.dump(setup, self._requests, protocol=5)
+            pickle.dump((memory, threads, stage), self._requests, protocol=5)
             self._requests.flush()
 
     @property
@@ -181,7 +189,7 @@ class Child:
         return self._process.returncode
 
     def wait_ready(self) -> bool:
-        """Waits until it can take photos; False when it died before.
+        """Waits until it can take items; False when it died before.
 
         Raises:
             FacetError: It says why it never will.
@@ -237,7 +245,7 @@ class Child:
             self._wait_for_end()
             return DIED
         except BaseException:
-            self.close()  # the answer that is still to come would be taken for the next photo's
+            self.close()  # the answer that is still to come would be taken for the next item's
             raise
         finally:
             if timer and timer.ident is not None:  # an interrupt may come before it has begun

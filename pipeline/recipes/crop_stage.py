@@ -1,0 +1,86 @@
+"""Stage: decode a photo, find its faces, cut them out. Runs in a process of its own, so it imports little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.faces.crop import CropShape, crop_image, crop_window, cut_encoded, hull_mask
+from pipeline.faces.detect import DetectConfig, FaceFinder
+from pipeline.faces.landmarks import Face
+from pipeline.images.decode import DecodeConfig, decode_photo
+from pipeline.images.png import encode_png
+from pipeline.run.items import Item
+
+if TYPE_CHECKING:
+    from pipeline.storage.places import StorageConfig
+
+NO_FACE = "no_face"
+
+
+class CropStage:
+    """Takes items of one photo each from bytes to crops, and describes their faces.
+
+    Hands on a dictionary for each face: name -> (window, encoded crop) of the further crops asked for.
+
+    Args:
+        decode: How to decode.
+        detect: How to find faces.
+        storage: How remote landmark files are reached.
+        shapes: Crops to cut beside the one that every record holds.
+    """
+
+    def __init__(
+        self,
+        decode: DecodeConfig,
+        detect: DetectConfig,
+        storage: StorageConfig | None = None,
+        shapes: tuple[CropShape, ...] = (),
+    ):
+        self._decode = decode
+        self._find_faces = FaceFinder(detect, storage=storage)
+        self._shapes = shapes
+
+    def __call__(self, item: Item) -> None:
+        """Works on one photo.
+
+        Raises:
+            ImageError: It cannot be decoded, or its landmarks not be used.
+        """
+        (photo,) = item.photos
+        decoded = decode_photo(photo.data or b"", self._decode)
+        image = decoded.pixels
+        height, width = image.shape[:2]
+        item.record.update(
+            width=width, height=height, focal_mm=decoded.focal_mm, focal_35mm=decoded.focal_35mm
+        )
+        faces = self._find_faces(image, photo.file.uri)
+        if not faces:
+            item.end_empty(NO_FACE, "No face was found.")
+            return
+        item.handed_on = [
+            {shape.name: cut_encoded(image, face.landmarks, shape) for shape in self._shapes}
+            for face in faces
+        ]
+        item.record["faces"] = [describe_face(image, face) for face in faces]
+
+
+def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
+    """Returns a face's part of the record, without normals and with the hull of the landmarks as its mask.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, upright.
+        face: A face of this photo.
+    """
+    height, width = image.shape[:2]
+    window = crop_window(face.landmarks, width, height)
+    return {
+        "index": face.index,
+        "box": list(face.box),
+        "score": face.score,
+        "landmarks": face.landmarks.ravel(),
+        "crop_window": {"left": window.left, "top": window.top, "size": window.size},
+        "crop_png": encode_png(crop_image(image, window)),
+        "mask_png": encode_png(hull_mask(face.landmarks, window, width, height)),
+    }

@@ -1,0 +1,104 @@
+"""`facet normals`: surface normals of every face. All that the job is, from top to bottom."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.faces.detect import DetectConfig
+from pipeline.images.decode import DecodeConfig, decode_image
+from pipeline.images.read import PhotoReader
+from pipeline.normals.config import NormalsConfig
+from pipeline.normals.encoding import Convention
+from pipeline.recipes.crop_stage import CropStage
+from pipeline.recipes.face_record import FORMAT
+from pipeline.recipes.normals_stage import NormalsStage
+from pipeline.run.config import OutputConfig, RunConfig
+from pipeline.run.recipe import Recipe, Stage
+from pipeline.storage.store import Store
+
+
+class NormalsOutput(OutputConfig):
+    """What is written.
+
+    Attributes:
+        bits: Depth of the normals' PNGs.
+        convention: Axes of the normals' PNGs.
+    """
+
+    bits: Literal[8, 16] = 8
+    convention: Convention = "opengl"
+
+
+class NormalsRun(RunConfig):
+    """Configuration of `facet normals`; configs/normals.yaml holds it with the defaults."""
+
+    decode: DecodeConfig = Field(default_factory=DecodeConfig)
+    detect: DetectConfig = Field(default_factory=DetectConfig)
+    normals: NormalsConfig = Field(default_factory=NormalsConfig)
+    output: NormalsOutput = Field(default_factory=NormalsOutput)
+
+
+def crop_arguments(config: NormalsRun) -> tuple[Any, ...]:
+    """Returns the arguments of `CropStage`."""
+    return config.decode, config.detect, config.read.storage
+
+
+def normals_arguments(config: NormalsRun) -> tuple[Any, ...]:
+    """Returns the arguments of `NormalsStage`, with the weights loaded."""
+    from pipeline.normals.architectures import load_weights
+
+    weights = load_weights(config.normals.weights)
+    return weights, config.normals, config.output.bits, config.output.convention
+
+
+def models(config: NormalsRun) -> dict[str, dict[str, str]]:
+    """Returns the weights that decide the results, once it is certain that all that is named is there."""
+    from pipeline.faces.detectors import check_detector
+    from pipeline.normals.architectures import load_weights
+
+    if config.detect.detector:
+        check_detector(config.detect.detector)
+    entry = load_weights(config.normals.weights).entry
+    names = ("name", "architecture", "sha256", "licence")
+    return {"weights": {name: getattr(entry, name) for name in names}}
+
+
+def joins(config: NormalsRun) -> bool:
+    """Landmarks from files go by the photo's name: the same bytes may have other faces."""
+    return config.detect.mode != "files"
+
+
+def device(config: NormalsRun) -> str:
+    """Returns where the network runs."""
+    return config.normals.device
+
+
+def write_page(store: Store, config: NormalsRun) -> str:
+    """Writes the report, and returns where it is."""
+    from pipeline.report.write import write_report
+
+    reader = PhotoReader(config.read)
+    return write_report(
+        store, lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
+    )
+
+
+RECIPE = Recipe(
+    name="normals",
+    config=NormalsRun,
+    stages=(
+        Stage("crop", CropStage, "core", crop_arguments, isolated=True),
+        Stage("normals", NormalsStage, "network", normals_arguments),
+    ),
+    record=FORMAT,
+    models=models,
+    joins=joins,
+    device=device,
+    report=write_page,
+    free=("normals.weights", "normals.device", "normals.batch_size"),
+    retried=("decode.max_pixels", "decode.min_side"),
+    packages=("torch", "dlib-bin", "opencv-python-headless"),
+    preload=("pipeline.normals.inference",),
+)

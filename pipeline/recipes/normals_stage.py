@@ -1,0 +1,51 @@
+"""Stage: the normals of all faces of a chunk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.images.png import decode_png
+from pipeline.normals.config import NormalsConfig
+from pipeline.normals.encoding import Convention, encode_normals
+from pipeline.run.items import Item
+
+if TYPE_CHECKING:
+    from pipeline.normals.architectures import LoadedWeights
+
+
+class NormalsStage:
+    """Runs the network over the crops of items.
+
+    Hands on for each face "normals", (256, 256, 3) uint8 or uint16 encoded, and "mask", (256, 256) uint8, or
+    None where the network gives none.
+
+    Args:
+        weights: Weights of the network.
+        config: How to run it.
+        bits: Depth of the encoded normals.
+        convention: Their axes.
+    """
+
+    def __init__(self, weights: LoadedWeights, config: NormalsConfig, bits: int, convention: Convention):
+        # Here, since other workers import this module too, and do not need torch, which is slow and large.
+        from pipeline.normals.inference import NormalsEstimator
+
+        self._bits, self._convention = bits, convention
+        self._estimate = NormalsEstimator(
+            weights, config.device, config.batch_size, config.mirror, config.precision
+        )
+
+    def __call__(self, items: list[Item]) -> None:
+        """Estimates normals and masks."""
+        faces = [face for item in items for face in item.record["faces"]]
+        if not faces:
+            return
+        crops = np.stack([decode_png(face["crop_png"]) for face in faces])
+        estimated = self._estimate(crops)
+        pixels = encode_normals(estimated.normals, self._bits, self._convention)
+        found = [face for item in items for face in item.handed_on]
+        for index, face in enumerate(found):
+            face["normals"] = pixels[index]
+            face["mask"] = None if estimated.mask is None else estimated.mask[index]
