@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.redact import redact
 
-_OVERRIDE = re.compile(r"[\w-]+([.][\w-]+|\[[\w-]+\])*=")
+_FIELD = re.compile(r"\w+(\.\w+)*")
 
 
 class Section(BaseModel):
@@ -42,32 +40,20 @@ def load_config(
     Args:
         cls: The configuration class.
         path: A YAML file, or None for the defaults.
-        overrides: Strings like "detect.mode=seed"; values are read as YAML.
+        overrides: Strings like "detect.mode=paper"; values are read as YAML.
         base: Plain values to take in place of the defaults.
 
     Raises:
         ConfigError: The file cannot be read, or a field is unknown or has a wrong value. The message
             names every such field.
     """
+    values = base or {}
+    if path is not None:
+        values = _merged(values, _read_file(path))
+    for override in overrides:
+        values = _merged(values, _read_override(override))
     try:
-        merged: Any = OmegaConf.create({})
-        if path is not None:
-            loaded = OmegaConf.load(path)
-            if not OmegaConf.is_dict(loaded):
-                raise ConfigError(f"{path} must hold fields at its top level, like 'detect: {{mode: fast}}'.")
-            merged = loaded
-        for override in overrides:
-            if not _OVERRIDE.match(override):
-                raise ConfigError(f"Override {override!r} must look like section.field=value.")
-        merged = OmegaConf.merge(merged, OmegaConf.from_dotlist(list(overrides)))
-        values: Any = OmegaConf.to_container(merged, resolve=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())  # one line
-        raise ConfigError(f"The configuration {path or list(overrides)} is not valid: {reason}") from error
-    try:
-        return cls.model_validate(_merged(base or {}, values))
+        return cls.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, cls)) from error
 
@@ -77,8 +63,48 @@ def dump_config(config: Section) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error: of two sections one would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice", problem_mark=key.start_mark)
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_file(path: str | Path) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, _Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())  # one line
+        raise ConfigError(f"The configuration {path} is not valid: {reason}.") from error
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{path} must hold fields at its top level, like 'detect: {{mode: fast}}'.")
+    return values or {}
+
+
+def _read_override(override: str) -> dict[str, Any]:
+    field, equals, text = override.partition("=")
+    if not (equals and _FIELD.fullmatch(field)):
+        raise ConfigError(f"Override {override!r} must look like section.field=value.")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        # Not the whole error: it repeats the value, which may be secret.
+        reason = getattr(error, "problem", None) or "it is no YAML"
+        raise ConfigError(f"The value of {field} is not valid: {reason}. Put text in quotes.") from error
+    for name in reversed(field.split(".")):
+        value = {name: value}
+    return value
+
+
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    # Not by OmegaConf, which would look for references in the values below.
     result = dict(below)
     for name, value in above.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
