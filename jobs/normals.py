@@ -31,7 +31,7 @@ FIELDS = {
 
 OPTIONS = (
     click.option("--weights", metavar="NAME", help="Registered weights, or a .safetensors file."),
-    click.option("--detect", type=click.Choice(["auto", "fast", "seed", "cnn"]), help="How faces are found."),
+    click.option("--detect", type=click.Choice(["auto", "fast", "paper", "cnn"]), help="How to find faces."),
     click.option("--faces", type=click.Choice(["all", "largest", "first"]), help="Which faces are taken."),
     click.option("--files", type=click.Choice(["none", "folder", "tar"]), help="Also write PNG files."),
     click.option("--bits", type=click.Choice(["8", "16"]), help="Depth of the normals' PNGs."),

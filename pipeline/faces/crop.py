@@ -1,4 +1,4 @@
-"""The square crop around a face and the mask of its landmarks' convex hull, by the seed system's rule.
+"""The square crop around a face and the mask of its landmarks' convex hull, by the paper's rule.
 
 The rule is that of "Cross-modal Deep Face Normals with Deactivable Skip Connections" (Abrevaya et al.,
 CVPR 2020): a square of 1.2 times the tight box of the landmarks, moved, never padded, to lie within the
@@ -86,13 +86,13 @@ def crop_window(landmarks: np.ndarray, width: int, height: int, scale: float = C
 
 
 def _start(centre: float, size: int, limit: int) -> int:
-    # The lower border is clamped before rounding, the upper one after it: the seed's order.
+    # The lower border is clamped before rounding, the upper one after it: the paper's order.
     start = round_half_up(max(0.0, centre - size / 2))
     return min(start, limit - size)
 
 
 def crop_image(image: np.ndarray, window: CropWindow, size: int = CROP_SIZE) -> np.ndarray:
-    """Cuts a window out of a photo and resizes it bilinearly (no antialiasing, as the seed does).
+    """Cuts a window out of a photo and resizes it bilinearly (no antialiasing, as in the paper).
 
     Args:
         image: (H, W, 3) uint8.

@@ -15,7 +15,7 @@ from pipeline.faces.detectors import (
     Detection,
     Detector,
     FastDetector,
-    SeedDetector,
+    PaperDetector,
     load_detector,
     to_grey,
 )
@@ -30,7 +30,7 @@ class DetectConfig(Section):
 
     Attributes:
         mode: auto: libfacedetection at any yaw and roll, or fast where there is no wheel of it. fast: HOG,
-            coarse to fine. seed: HOG at full resolution, the first detection only, whatever
+            coarse to fine. paper: HOG at full resolution, the first detection only, whatever
             `faces` and `min_face_size` say. cnn: dlib's CNN. files: no detector, landmarks from files.
             custom: a detector of your own, see `detector`.
         faces: all; largest: the one with the largest box; first: the detector's most certain.
@@ -46,7 +46,7 @@ class DetectConfig(Section):
             `pipeline.faces.detectors.Detector`.
     """
 
-    mode: Literal["auto", "fast", "seed", "cnn", "files", "custom"] = "fast"
+    mode: Literal["auto", "fast", "paper", "cnn", "files", "custom"] = "fast"
     faces: Literal["all", "largest", "first"] = "all"
     threshold: float = Field(default=0.6, ge=0.2, le=1)
     min_face_size: int = Field(default=40, ge=10)
@@ -111,7 +111,7 @@ class FaceFinder:
             detections = self._detector(uri)
         else:
             raise ValueError("landmarks from files are found by the photo's URI")
-        if self._config.mode != "seed":
+        if self._config.mode != "paper":
             detections = select(detections, self._config)
         grey = to_grey(image)
         return [
@@ -122,7 +122,7 @@ class FaceFinder:
     def _landmarks(self, grey: np.ndarray, detection: Detection) -> np.ndarray:
         if detection.landmarks is not None:
             return detection.landmarks
-        if self._config.mode == "seed":
+        if self._config.mode == "paper":
             return self._predictor.fit_directly(grey, detection.box)
         box = detection.box
         if isinstance(self._detector, libfacedetection.LibFaceDetector):
@@ -152,8 +152,8 @@ def _build_detector(config: DetectConfig, storage: StorageConfig | None) -> Any:
         return LandmarkFiles(config.landmarks, storage)
     if config.detector:
         return load_detector(config.detector)
-    if config.mode == "seed":
-        return SeedDetector()
+    if config.mode == "paper":
+        return PaperDetector()
     if config.mode == "auto" and libfacedetection.is_available():
         side = min(config.max_side, libfacedetection.FINEST_SIDE)
         return libfacedetection.LibFaceDetector(config.threshold, config.min_face_size, side)

@@ -1,8 +1,8 @@
 """Detectors: an RGB photo in, boxes of faces out, the detector's best first.
 
-All are dlib's: the frontal HOG detector (Dalal and Triggs, CVPR 2005; King, 2015) by the seed system's
-rule or coarse to fine, and the max-margin CNN detector (King, arXiv 1502.00046). Any callable of the
-same shape can take their place.
+All are dlib's: the frontal HOG detector (Dalal and Triggs, CVPR 2005; King, 2015), coarse to fine or by the
+rule of the paper that the crop comes from (Abrevaya et al., CVPR 2020), and the max-margin CNN detector
+(King, arXiv 1502.00046). Any callable of the same shape can take their place.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Detector(Protocol):
         """Finds the faces of an upright (H, W, 3) uint8 RGB photo, the most certain first."""
 
 
-class SeedDetector:
-    """The seed system's rule: the whole photo in grey, no upsampling, the first detection only."""
+class PaperDetector:
+    """The paper's rule: the whole photo in grey, no upsampling, the first detection only."""
 
     def __init__(self) -> None:
         self._hog = dlib.get_frontal_face_detector()

@@ -74,7 +74,7 @@ class LandmarkPredictor:
         self._predictor = _load_predictor()
 
     def fit_directly(self, grey: np.ndarray, box: Box) -> np.ndarray:
-        """Fits the landmarks of the face in a box on the image as it is: the seed system's way.
+        """Fits the landmarks of the face in a box on the image as it is: the paper's way.
 
         Args:
             grey: (H, W) uint8.

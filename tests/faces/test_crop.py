@@ -62,7 +62,7 @@ def test_window(landmarks, size, expected):
     assert crop_window(landmarks, *size) == CropWindow(*expected)
 
 
-def seed_rule(points, width, height):
+def paper_rule(points, width, height):
     """The rule as it is written down, step by step, in exact fractions."""
 
     def rounded(value):
@@ -94,7 +94,7 @@ def test_window_follows_the_written_rule():
         if np.ptp(points, axis=0).max() == 0:
             continue
         window = crop_window(points, width, height)
-        assert window == seed_rule(points.tolist(), width, height)
+        assert window == paper_rule(points.tolist(), width, height)
         assert 0 <= window.left <= width - window.size
         assert 0 <= window.top <= height - window.size
         clamped.add((window.left == 0, window.left == width - window.size, window.size == min(width, height)))

@@ -26,7 +26,7 @@ PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "eval" / "photos"
 
 @pytest.fixture(scope="module")
 def finders() -> dict[str, FaceFinder]:
-    return {mode: FaceFinder(DetectConfig(mode=mode)) for mode in ("fast", "seed", "cnn")}
+    return {mode: FaceFinder(DetectConfig(mode=mode)) for mode in ("fast", "paper", "cnn")}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def fast(finders) -> FaceFinder:
 
 
 @pytest.fixture(scope="module")
-def seed(finders) -> FaceFinder:
-    return finders["seed"]
+def paper(finders) -> FaceFinder:
+    return finders["paper"]
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
@@ -51,9 +51,9 @@ def collage(cells: list[np.ndarray], columns: int) -> np.ndarray:
 
 
 class TestSeed:
-    def test_it_is_the_rule_to_the_letter(self, seed, astronaut):
-        (face,) = seed(astronaut)
-        # As the seed system does it: BGR from the file, dlib's defaults, the first detection.
+    def test_it_is_the_rule_to_the_letter(self, paper, astronaut):
+        (face,) = paper(astronaut)
+        # As the authors do it: BGR from the file, dlib's defaults, the first detection.
         grey = cv2.cvtColor(np.ascontiguousarray(astronaut[..., ::-1]), cv2.COLOR_BGR2GRAY)
         box = dlib.get_frontal_face_detector()(grey, 0)[0]
         shape = dlib.shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))(grey, box)
@@ -63,11 +63,11 @@ class TestSeed:
 
     def test_one_face_whatever_is_asked_for(self):
         image = np.hstack([portrait(400), portrait(500)[:400]])
-        config = DetectConfig(mode="seed", faces="all", min_face_size=2000)
+        config = DetectConfig(mode="paper", faces="all", min_face_size=2000)
         assert len(FaceFinder(config)(image)) == 1
 
-    def test_small_faces_are_not_found(self, seed):
-        assert seed(portrait(128)) == []
+    def test_small_faces_are_not_found(self, paper):
+        assert paper(portrait(128)) == []
 
 
 class TestScales:
@@ -120,13 +120,13 @@ class TestFast:
         (face,) = fast(resized(astronaut, 1024))
         assert face.score > 1
 
-    def test_it_finds_what_the_seed_rule_does_not(self, fast, seed):
+    def test_it_finds_what_the_papers_rule_does_not(self, fast, paper):
         sizes = range(130, 260, 20)
         assert sum(len(fast(portrait(size))) for size in sizes) == len(sizes)
-        assert sum(len(seed(portrait(size))) for size in sizes) < len(sizes)
+        assert sum(len(paper(portrait(size))) for size in sizes) < len(sizes)
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (16, 16), (17, 3000)])
-    @pytest.mark.parametrize("mode", ["fast", "seed", "cnn"])
+    @pytest.mark.parametrize("mode", ["fast", "paper", "cnn"])
     def test_photos_without_room_for_a_face(self, finders, shape, mode):
         assert finders[mode](np.full((*shape, 3), 90, np.uint8)) == []
 

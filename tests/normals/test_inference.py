@@ -237,7 +237,7 @@ def test_estimate_normals_of_a_photo(compact, astronaut):
 def test_estimate_normals_of_a_list(compact, astronaut):
     estimator = NormalsEstimator(compact, "cpu")
     empty = np.zeros((300, 200, 3), np.uint8)
-    none, one = estimate_normals([empty, astronaut], estimator, detect="seed")
+    none, one = estimate_normals([empty, astronaut], estimator, detect="paper")
     assert none == []
     assert len(one) == 1
     assert estimate_normals([], estimator) == []

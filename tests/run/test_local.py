@@ -215,7 +215,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "limit", "difference"),
         [
-            (["detect.mode=seed"], 2, "detect.mode: fast -> seed"),
+            (["detect.mode=paper"], 2, "detect.mode: fast -> paper"),
             (["output.bits=16"], 2, "output.bits: 8 -> 16"),
             ([], 3, "limit: 2 -> 3"),
         ],
@@ -428,13 +428,13 @@ def test_engine_is_chosen_by_size_and_cluster(monkeypatch):
 class TestCommandLine:
     def test_options_set_fields_and_the_summary_is_printed(self, few_photos, tmp_path, random_weights):
         arguments = [str(few_photos), str(tmp_path / "out"), "--weights", str(random_weights), "--limit", "2"]
-        options = "--detect seed --faces first --png tar --bits 16 --convention opencv --engine local"
+        options = "--detect paper --faces first --png tar --bits 16 --convention opencv --engine local"
         done = CliRunner().invoke(command, [*arguments, *options.split(), "--set", "engine.cpus=1"])
         assert done.exit_code == 0, done.output
         assert done.stdout.startswith("2 photos in ")
         assert f'pyarrow.dataset.dataset("{tmp_path}/out/records").to_table()' in done.stdout
         config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
-        assert (config["detect"]["mode"], config["detect"]["faces"]) == ("seed", "first")
+        assert (config["detect"]["mode"], config["detect"]["faces"]) == ("paper", "first")
         assert config["output"] == {"bits": 16, "convention": "opencv", "png": "tar", "report": True}
         assert (tmp_path / "out" / "files" / "shard-00000.tar").exists()
 

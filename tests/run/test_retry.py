@@ -200,7 +200,7 @@ class TestRefused:
         with pytest.raises(ConfigError, match=r"There is no error code .* Known are: all, .*timeout"):
             retry(lacking, codes)
 
-    @pytest.mark.parametrize("option", ["detect.mode=seed", "output.bits=16", "normals.mirror=true"])
+    @pytest.mark.parametrize("option", ["detect.mode=paper", "output.bits=16", "normals.mirror=true"])
     def test_what_would_change_the_records_of_good_photos(self, lacking, option):
         with pytest.raises(ConfigError, match=rf"cannot change {option.partition('=')[0]}: "):
             retry(lacking, "not_found", option)
