@@ -33,8 +33,8 @@ def command(folder: str, output: str, convention: str, crop: bool, size: int) ->
     facet train --data out/faces --data out/scans --out runs/mixed
     """
     from pipeline.faces.detect import DetectConfig, FaceFinder
+    from pipeline.samples.rows import BadRows
     from pipeline.train.convert import convert_folder
-    from pipeline.train.data import BadRows
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     bad = BadRows()

@@ -14,8 +14,9 @@ from pipeline.config import Section, load_config
 from pipeline.device import choose_device
 from pipeline.images.png import encode_png
 from pipeline.storage.store import Store
-from pipeline.synth.dataset import DatasetConfig, ExecutionConfig, write_dataset
+from pipeline.synth.dataset import ExecutionConfig, write_dataset
 from pipeline.synth.sample import Sampler
+from pipeline.synth.shards import DatasetConfig
 from pipeline.synth.sheet import sheet_of_shards
 from pipeline.synth.view_sets import MultiviewConfig, write_sets
 

@@ -11,10 +11,10 @@ from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.device import use_bf16
 from pipeline.normals.architectures import build_network
 from pipeline.regions import Region
+from pipeline.samples.batch import collate
 from pipeline.samples.sample import Sample
 from pipeline.synth.sample import SampleConfig, Sampler
 from pipeline.train import optimise
-from pipeline.train.batches import collate
 from pipeline.train.config import LossConfig, OptimiserConfig, PassConfig
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.regions import Region
+from pipeline.samples.rows import PAIRED, BadRows, find_row_groups, keep_kinds, load_group
 from pipeline.samples.sample import Sample, decode_row
 from pipeline.samples.schema import SIZE
-from pipeline.train.data import PAIRED, BadRows, find_row_groups, keep_kinds, load_group
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from pipeline.evaluate.score import predict
 from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.batch import float_normals
 from pipeline.samples.sample import Sample, decode_row
-from pipeline.train.batches import float_normals
 from pipeline.weights import WeightsEntry
 
 if TYPE_CHECKING:

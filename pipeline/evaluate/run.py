@@ -26,9 +26,9 @@ from pipeline.evaluate.score import ImageScore, score_samples, summarise, table,
 from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.images.png import encode_png
 from pipeline.normals.checkpoints import load_network
+from pipeline.samples.batch import float_normals
+from pipeline.samples.rows import BadRows
 from pipeline.samples.schema import SIZE
-from pipeline.train.batches import float_normals
-from pipeline.train.data import BadRows
 
 
 def evaluate(

@@ -16,9 +16,8 @@ from pipeline.evaluate.cases import face_mask, hull_mask
 from pipeline.evaluate.groups import disparities, groups_of, order_of
 from pipeline.evaluate.metrics import average, image_metrics
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.batch import as_float, collate, float_normals
 from pipeline.samples.sample import Sample
-from pipeline.train.batches import collate, float_normals
-from pipeline.train.passes import as_float
 
 COLUMNS = {
     "mean": "mean",

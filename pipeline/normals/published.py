@@ -20,7 +20,6 @@ from pipeline.weights import WeightsEntry, export_weights
 PUBLISHED_PARAMETERS = 35_780_654
 """Parameters of the published model, each counted once, unused ones included."""
 
-
 _UNUSED_SHAPES = {
     "base_model.fc.weight": (1000, 512),
     "base_model.fc.bias": (1000,),

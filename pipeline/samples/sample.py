@@ -13,7 +13,6 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.geometry.crop_camera import crop_camera
 from pipeline.regions import Region
-from pipeline.train.augment import unit_or_zero
 
 MAX_PIXELS = 4096 * 4096
 """Larger pictures are refused before they are decoded."""
@@ -130,6 +129,13 @@ def resize_normals(normals: np.ndarray, size: int) -> np.ndarray:
     A result pixel is valid where at least half of the pixels it covers are.
     """
     return unit_or_zero(_resize(normals, size))
+
+
+def unit_or_zero(normals: np.ndarray, shortest: float = 0.5) -> np.ndarray:
+    """Scales vectors (H, W, 3) float32 to length 1; those shorter than `shortest` become zero."""
+    length = np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))
+    factor = np.where(length >= shortest, 1 / np.maximum(length, 1e-6), 0).astype(np.float32)
+    return normals * factor[..., None]
 
 
 def _at_size(

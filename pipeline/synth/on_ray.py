@@ -12,7 +12,7 @@ import ray
 
 from pipeline.errors import FacetError, PlanError
 from pipeline.ray_cluster import check_cluster
-from pipeline.synth.dataset import Shard, ShardRenderer
+from pipeline.synth.shards import Shard, ShardRenderer
 
 _ACTORS_SHARE = 0.75
 """Share of the CPUs that actors take. Tasks that feed them need the rest: Ray waits for ever without."""

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from pipeline.regions import Region
+from pipeline.samples.sample import unit_or_zero
 from pipeline.train.config import AugmentConfig
 
 _NOISE = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
@@ -66,13 +67,6 @@ def warp_normals(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     turn = (matrix[:, :2] / scale * np.array([[1, -1], [-1, 1]])).astype(np.float32)
     warped = cv2.transform(warped, np.block([[turn, np.zeros((2, 1), np.float32)], [np.eye(3)[2:]]]))
     return unit_or_zero(warped)
-
-
-def unit_or_zero(normals: np.ndarray, shortest: float = 0.5) -> np.ndarray:
-    """Scales vectors (H, W, 3) float32 to length 1; those shorter than `shortest` become zero."""
-    length = np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))
-    factor = np.where(length >= shortest, 1 / np.maximum(length, 1e-6), 0).astype(np.float32)
-    return normals * factor[..., None]
 
 
 def warp_regions(regions: np.ndarray, matrix: np.ndarray) -> np.ndarray:

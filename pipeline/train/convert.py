@@ -28,9 +28,9 @@ from pipeline.faces.crop import crop_image, crop_window
 from pipeline.faces.detect import FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import Convention, decode_normals, encode_normals
+from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import decode_normal_map, decode_picture, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
-from pipeline.train.data import BadRows
 
 KINDS = {"images": "image", "normals": "normal", "masks": "mask"}
 """Subfolder -> column."""

@@ -9,9 +9,10 @@ import torch
 from pipeline.config import dump_config
 from pipeline.errors import ConfigError
 from pipeline.normals.checkpoints import check_architecture, load_network
+from pipeline.samples.rows import find_row_groups
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import TrainConfig
-from pipeline.train.data import TrainingData, find_row_groups, split_validation
+from pipeline.train.data import TrainingData, split_validation
 from pipeline.train.folder import RunFolder
 from pipeline.train.loop import LocalWorker, Trainer
 

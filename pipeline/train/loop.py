@@ -20,15 +20,17 @@ from pipeline.device import choose_device, use_bf16
 from pipeline.errors import TrainingError
 from pipeline.normals.architectures import build_network
 from pipeline.normals.checkpoints import check_architecture
+from pipeline.samples.batch import Batch
+from pipeline.samples.rows import BadRows
 from pipeline.train import optimise
-from pipeline.train.batches import Batch
+from pipeline.train.batches import BatchStream, Share
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import Stage, TrainConfig
-from pipeline.train.data import BadRows, TrainingData
+from pipeline.train.data import TrainingData
 from pipeline.train.folder import RunFolder
 from pipeline.train.meter import Meter
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
-from pipeline.train.streams import BatchStream, Share, open_streams
+from pipeline.train.streams import open_streams
 from pipeline.train.validate import validate, validation_samples
 from pipeline.weights import save_weights
 
@@ -197,7 +199,7 @@ class Trainer:
             values = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
             raise TrainingError(
                 f"The loss or its gradient is not finite at step {self.step} ({values}). Start again "
-                "from the last checkpoint with a lower optimiser.learning_rate or precision=float32."
+                "from the last checkpoint with a lower optimiser.learning_rate or precision=fp32."
             )
         self.optimiser.step()
         self.average.update(self.network, self.step - 1)

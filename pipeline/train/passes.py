@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.batch import Batch, as_float
+from pipeline.samples.rows import IMAGE, NORMALS, PAIRED
 from pipeline.train import losses
-from pipeline.train.batches import Batch
 from pipeline.train.config import LossConfig, PassConfig
-from pipeline.train.data import IMAGE, NORMALS, PAIRED
 
 NEEDS = {"image_to_normals": PAIRED, "image_to_image": IMAGE, "normals_to_normals": NORMALS}
 """Pass -> what a row must hold."""
@@ -102,8 +102,3 @@ class TrainingStep(nn.Module):
         assert batch.regions is not None
         valid = batch.normals.square().sum(1) > 0.5
         return self._tables.weights[batch.regions.long()] * valid
-
-
-def as_float(image: Tensor) -> Tensor:
-    """Turns uint8 images into float32 in 0..1, the network's input."""
-    return image.float() / 255

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from pipeline.geometry.crop_camera import crop_camera
+from pipeline.samples.batch import Batch
 from pipeline.synth.sample import SampleConfig, Sampler
-from pipeline.train.batches import Batch
-from pipeline.train.streams import BatchStream, Share
+from pipeline.train.batches import BatchStream, Share
 
 
 def rendered_batches(

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from pipeline.errors import DataError
+from pipeline.samples.rows import BadRows, RowGroup, load_group
 from pipeline.samples.sample import Sample
-from pipeline.train.batches import Batch, PassStream, augment_sample
+from pipeline.train.batches import BatchStream, PassStream, Share, augment_sample
 from pipeline.train.config import Stage, TrainConfig
-from pipeline.train.data import (
-    BadRows,
-    GroupCache,
-    RowGroup,
-    RowOrder,
-    load_group,
-    sample_bytes,
-    shard_groups,
-)
+from pipeline.train.data import GroupCache, RowOrder, sample_bytes, shard_groups
 from pipeline.train.passes import NEEDS
 
 log = logging.getLogger(__name__)
-
-BatchStream = Iterator[tuple[int, Batch]]
-"""Endless pairs of the position behind a batch and the batch."""
-
-
-class Share(NamedTuple):
-    """Which worker of how many."""
-
-    rank: int = 0
-    world: int = 1
 
 
 def open_streams(

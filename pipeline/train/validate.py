@@ -12,9 +12,9 @@ from pipeline.evaluate.metrics import average
 from pipeline.evaluate.score import score_samples
 from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.normals.network import CrossModalNet
+from pipeline.samples.batch import float_normals
+from pipeline.samples.rows import PAIRED, BadRows, RowGroup, keep_kinds, load_group
 from pipeline.samples.sample import Sample
-from pipeline.train.batches import float_normals
-from pipeline.train.data import PAIRED, BadRows, RowGroup, keep_kinds, load_group
 
 
 def validate(

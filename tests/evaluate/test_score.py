@@ -21,8 +21,8 @@ from pipeline.normals.architectures import build_network
 from pipeline.normals.checkpoints import load_network
 from pipeline.normals.encoding import encode_normals
 from pipeline.normals.network import CrossModalNet, NormalsOutput
+from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import decode_row
-from pipeline.train.data import BadRows
 from pipeline.weights import save_weights
 
 FRONT = (0.0, 0.0, 1.0)

@@ -14,8 +14,8 @@ from pipeline.geometry.crop_camera import crop_camera, rotation_between
 from pipeline.samples.sample import decode_row
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
+from pipeline.train.batches import Share
 from pipeline.train.rendering import rendered_batches
-from pipeline.train.streams import Share
 
 SIZE, FOCAL = 65, 130.0
 

@@ -50,3 +50,15 @@ def write_rows(path: Path, rows: list[dict], group: int = 8) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path, row_group_size=group)
     return str(path)
+
+
+def write_mixed(folder: Path) -> str:
+    """Writes two files of paired, image-only and normal-only rows; returns the folder."""
+    rows = [sphere_row(i, 32) for i in range(20)]
+    for row in rows[5:8]:
+        row |= {"normal": None, "regions": None}
+    for row in rows[8:12]:
+        row["image"] = None
+    write_rows(folder / "a.parquet", rows[:10], group=4)
+    write_rows(folder / "deep" / "b.parquet", rows[10:], group=4)
+    return str(folder)

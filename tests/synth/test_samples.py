@@ -19,6 +19,7 @@ from pipeline.storage.store import Store
 from pipeline.synth import dataset, labels, rows, sample
 from pipeline.synth import view_sets as multiview
 from pipeline.synth.clothes import MASK_MOUTH
+from pipeline.synth.shards import DatasetConfig
 from pipeline.synth.sheet import contact_sheet
 
 SIZE = 96
@@ -171,7 +172,7 @@ def test_rows_hold_what_was_rendered(batch):
 
 def small(count=5, seed=3, **options):
     config = {"count": count, "seed": seed, "shard_rows": 2, "sample": {"size": 64}, **options}
-    return dataset.DatasetConfig.model_validate(config)
+    return DatasetConfig.model_validate(config)
 
 
 def assert_same_values(first, second):

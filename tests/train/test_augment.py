@@ -8,9 +8,10 @@ from spheres import sphere_normals, sphere_row
 
 from pipeline.evaluate.metrics import angular_error
 from pipeline.regions import Region
+from pipeline.samples.batch import collate
 from pipeline.samples.sample import decode_row
 from pipeline.train import augment
-from pipeline.train.batches import augment_sample, collate
+from pipeline.train.batches import augment_sample
 from pipeline.train.config import AugmentConfig
 
 SIZE = 128

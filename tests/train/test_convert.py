@@ -15,10 +15,10 @@ from pipeline.faces.crop import crop_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import encode_normals
+from pipeline.samples.batch import float_normals
+from pipeline.samples.rows import IMAGE, NORMALS, PAIRED, BadRows, find_row_groups, load_group
 from pipeline.samples.schema import SCHEMA
-from pipeline.train.batches import float_normals
 from pipeline.train.convert import convert_folder
-from pipeline.train.data import IMAGE, NORMALS, PAIRED, BadRows, find_row_groups, load_group
 
 
 @pytest.fixture

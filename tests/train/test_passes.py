@@ -6,8 +6,8 @@ from spheres import sphere_row
 
 from pipeline.normals.architectures import build_network
 from pipeline.regions import Region
+from pipeline.samples.batch import collate
 from pipeline.samples.sample import decode_row
-from pipeline.train.batches import collate
 from pipeline.train.config import LossConfig, PassConfig
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 
