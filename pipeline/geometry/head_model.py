@@ -33,6 +33,9 @@ FACE_VERTICES = 9409
 NARROW_FACE_VERTICES = 6706
 """Vertices 0..6705 are the narrow face area."""
 
+MAX_GAZE = np.radians([35.0, 25.0])
+"""Largest turn of the eyes, sideways and up or down, in radians."""
+
 _REQUIRED = ("neutral", "identity", "expression", "expression_names", "faces", "face_material")
 
 

@@ -10,6 +10,7 @@ parts (UDIM); here every part has its own picture instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,6 +28,10 @@ EYES = ("M_ScleraLeft", "M_ScleraRight")
 
 HEAD_PARTS = (FACE, BACK_HEAD, GUMS, TEETH, *EYES)
 """Parts of a head that is closed. The sclera is closed in front of the iris, so the iris is painted on it."""
+
+
+STILL_CM = 1e-4
+"""A vertex that moves by less stays where it is: the model's offsets are rounded to about this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,15 +188,27 @@ def subdivided(topology: Topology, faces: np.ndarray) -> Topology:
     )
 
 
-def joined(first: Topology, second: Topology) -> Topology:
-    """Two topologies as one: the vertices and texture coordinates of the second come after the first's."""
+def with_fine_part(topology: Topology, fine: Topology, shared: int) -> Topology:
+    """A mesh in which some part is replaced by a finer one.
+
+    Its vertices are those of the finer part, then the coarse ones from number `shared` on.
+
+    Args:
+        topology: The whole mesh.
+        fine: One part, divided. Its first vertices are the coarse ones.
+        shared: Number of coarse vertices that the finer part has: the first ones of the whole mesh.
+    """
+    names = [topology.part_names[index] for index in np.unique(topology.part)]
+    replaced = {topology.part_names[index] for index in np.unique(fine.part)}
+    rest = topology.only(*(name for name in names if name not in replaced))
+    later = rest.faces + (rest.faces >= shared) * (fine.vertex_count - shared)
     return Topology(
-        faces=np.concatenate([first.faces, second.faces + first.vertex_count], dtype=np.int32),
-        faces_uv=np.concatenate([first.faces_uv, second.faces_uv + len(first.uv)], dtype=np.int32),
-        uv=np.concatenate([first.uv, second.uv]),
-        part=np.concatenate([first.part, second.part]),
-        part_names=first.part_names,
-        vertex_count=first.vertex_count + second.vertex_count,
+        faces=np.concatenate([fine.faces, later], dtype=np.int32),
+        faces_uv=np.concatenate([fine.faces_uv, rest.faces_uv + len(fine.uv)], dtype=np.int32),
+        uv=np.concatenate([fine.uv, rest.uv]),
+        part=np.concatenate([fine.part, rest.part]),
+        part_names=topology.part_names,
+        vertex_count=fine.vertex_count + topology.vertex_count - shared,
     )
 
 
@@ -200,10 +217,49 @@ def vertex_normals(vertices: np.ndarray, topology: Topology) -> np.ndarray:
 
     Vertices that no face uses have the normal (0, 0, 1).
     """
-    a, b, c, d = (vertices[topology.faces[:, k]] for k in range(4))
+    return _unit(_summed_normals(vertices, topology.faces, topology.is_quad))
+
+
+def normal_offsets(
+    vertices: np.ndarray, offsets: Iterable[np.ndarray], topology: Topology
+) -> Iterator[np.ndarray]:
+    """How unit vertex normals change when some vertices move.
+
+    Args:
+        vertices: (V, 3).
+        offsets: Of each movement, (V, 3), zero for most vertices.
+        topology: The mesh's.
+
+    Yields:
+        (V, 3) float32 for each movement, zero where nothing moves.
+    """
+    summed = _summed_normals(vertices, topology.faces, topology.is_quad)
+    normals = _unit(summed)
+    for offset in offsets:
+        moved = moved_rows(offset, STILL_CM)
+        a, b, c, d = (moved[topology.faces[:, k]] for k in range(4))
+        touched = np.nonzero(a | b | c | d)[0]
+        faces, is_quad = topology.faces[touched], topology.is_quad[touched]
+        near = np.zeros(len(vertices), bool)
+        near[faces] = True
+        change = _summed_normals(vertices + offset, faces, is_quad) - _summed_normals(
+            vertices, faces, is_quad
+        )
+        result = np.zeros_like(normals)
+        result[near] = _unit(summed[near] + change[near]) - normals[near]
+        yield result
+
+
+def moved_rows(offsets: np.ndarray, still: float) -> np.ndarray:
+    """Which rows of offsets (V, 3) have a coordinate beyond `still`: (V,) bool."""
+    x, y, z = offsets.T
+    return (np.abs(x) > still) | (np.abs(y) > still) | (np.abs(z) > still)
+
+
+def _summed_normals(vertices: np.ndarray, faces: np.ndarray, is_quad: np.ndarray) -> np.ndarray:
+    a, b, c, d = (vertices[faces[:, k]] for k in range(4))
     # The cross product of the diagonals is twice the area of a quad, and of a triangle, too.
-    normals = _gather(np.cross(c - a, d - b), topology.faces, topology.is_quad, len(vertices))
-    return _unit(normals, (0.0, 0.0, 1.0))
+    return _gather(np.cross(c - a, d - b), faces, is_quad, len(vertices))
 
 
 def tangents(vertices: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
@@ -248,7 +304,7 @@ def _gather(values: np.ndarray, corners: np.ndarray, has_last: np.ndarray, count
     return np.stack(columns, 1)
 
 
-def _unit(vectors: np.ndarray, fallback: tuple[float, float, float]) -> np.ndarray:
+def _unit(vectors: np.ndarray, fallback: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> np.ndarray:
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     empty = length < 1e-12
     unit = vectors / np.where(empty, 1.0, length)[:, None]

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.geometry.head_model import MAX_GAZE
+
 KINDS = {
     "neutral": 0.25,
     "smile": 0.2,
@@ -31,9 +33,6 @@ KINDS = {
 """Kinds of expressions and their shares."""
 
 _PORTRAIT_KINDS = {"neutral": 0.6, "smile": 0.4}
-
-MAX_GAZE = np.radians([35.0, 25.0])
-"""Largest turn of the eyes, sideways and up or down, in radians."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from subdivision import head_surface
 from pipeline.details.bake import displacement_at, displacement_map, normal_map, relit_normals
 from pipeline.geometry.mesh import FACE, load_topology, tangents, vertex_normals
 from pipeline.geometry.uv import uv_map
-from pipeline.normals.encoding import decode_png, encode_png
+from pipeline.images.png import decode_png, encode_png
 
 
 @pytest.fixture(scope="module")
