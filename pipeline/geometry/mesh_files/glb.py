@@ -36,7 +36,7 @@ def write_glb(mesh: Mesh, unit: str = "m") -> bytes:
     drawn = mesh.drawn
     names = list(mesh.targets)
     weights = [float(mesh.weights.get(name, 0.0)) for name in names]
-    base = mesh.vertices.astype(np.float32)
+    base: np.ndarray = mesh.vertices.astype(np.float32)
     for name, weight in zip(names, weights, strict=True):
         if weight:
             base = base - np.float32(weight) * mesh.targets[name]
