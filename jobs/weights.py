@@ -12,6 +12,7 @@ from jobs import entry
 from pipeline import weights
 from pipeline.errors import DataError
 from pipeline.normals.architectures import load_weights
+from pipeline.words import size_text
 
 
 @click.group()
@@ -115,7 +116,7 @@ def export(name: str, onnx: Path) -> None:
 
     loaded = load_weights(name)
     export_onnx(loaded, onnx)
-    click.echo(f"{loaded.entry.name}: {onnx}, {onnx.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{loaded.entry.name}: {onnx}, {size_text(onnx.stat().st_size)}")
 
 
 def read_score(evaluation: str) -> tuple[str, dict[str, float]]:

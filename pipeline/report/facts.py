@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.normals.encoding import Convention
 from pipeline.redact import shown_uri
-from pipeline.run.logs import quantity as numbered
+from pipeline.words import duration, quantity, rate
 
 STAGE_NAMES = {
     "read": "Read",
@@ -86,26 +86,7 @@ def run_facts(run: dict[str, Any]) -> RunFacts:
 def _duplicates(number: int) -> list[tuple[str, str]]:
     if not number:
         return []
-    return [("Duplicates", f"{numbered(number, 'photo')} with the same bytes as an earlier one of the shard")]
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as people write it: 0.4 s, 31 s, 4 min 12 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def rate(per_second: float) -> str:
-    """Returns a rate with two digits or more: 0.032, 2.5, 31, 1,240."""
-    if per_second >= 10:
-        return f"{per_second:,.0f}"
-    return f"{per_second:.2g}"
+    return [("Duplicates", f"{quantity(number, 'photo')} with the same bytes as an earlier one of the shard")]
 
 
 def _stages(seconds: dict[str, float], images: int) -> list[StageTime]:

@@ -13,6 +13,7 @@ from pipeline.redact import shown_uri
 from pipeline.report.facts import RunFacts
 from pipeline.report.sheet import Card, Photo
 from pipeline.report.tally import Tally
+from pipeline.words import quantity
 
 _HERE = Path(__file__).parent
 MOST_TEXT = 600
@@ -41,7 +42,7 @@ def render_page(
         _environment()
         .get_template("page.html")
         .render(
-            headline=f"{_counted(tally.faces, 'face')} in {_counted(tally.photos, 'photo')}",
+            headline=f"{quantity(tally.faces, 'face')} in {quantity(tally.photos, 'photo')}",
             run=run,
             tally=tally,
             cards=cards,
@@ -72,10 +73,6 @@ def _environment() -> jinja2.Environment:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _digest(text: str) -> str:

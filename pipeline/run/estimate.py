@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from pipeline.errors import PlanError
 from pipeline.ray_cluster import check_cluster
-from pipeline.report.facts import duration
 from pipeline.run.config import EstimateConfig, RunConfig
-from pipeline.run.logs import quantity, size_text
 from pipeline.run.recipe import Recipe
+from pipeline.words import duration, quantity, size_text
 
 
 @dataclass(frozen=True)

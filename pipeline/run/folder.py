@@ -30,6 +30,7 @@ from pipeline.run.state import (
     write_state,
 )
 from pipeline.storage.store import Store
+from pipeline.words import quantity
 
 OnExisting = Literal["resume", "fail", "overwrite"]
 
@@ -199,7 +200,7 @@ def plan_run(run: RunFolder) -> Plan:
     run.plan = plan
     logs.event(
         "plan_written",
-        f"The plan: {logs.quantity(plan.images, 'photo')} in {logs.quantity(plan.shards, 'shard')}.",
+        f"The plan: {quantity(plan.images, 'photo')} in {quantity(plan.shards, 'shard')}.",
         **plan_facts(plan),
     )
     return plan
@@ -229,8 +230,8 @@ def extend_run(run: RunFolder) -> Planned:
         write_state(store, earlier | fresh)
         logs.event(
             "plan_written",
-            f"The plan was extended by {logs.quantity(extended.images - plan.images, 'photo')} in "
-            f"{logs.quantity(extended.shards - plan.shards, 'shard')}.",
+            f"The plan was extended by {quantity(extended.images - plan.images, 'photo')} in "
+            f"{quantity(extended.shards - plan.shards, 'shard')}.",
             **plan_facts(extended),
         )
     vanished = new.vanished if run.request.limit is None else None

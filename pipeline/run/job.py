@@ -42,6 +42,7 @@ from pipeline.run.recipe import Recipe
 from pipeline.run.state import finished, read_state, write_state
 from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
+from pipeline.words import quantity
 
 
 class Stopped(Exception):
@@ -184,7 +185,7 @@ class Session:
         self._save()
         logs.event(
             "run_ended",
-            f"The run is {status}, {logs.quantity(counts.images, 'photo')} done.",
+            f"The run is {status}, {quantity(counts.images, 'photo')} done.",
             session=self._id,
             status=status,
             error=error and error.code,

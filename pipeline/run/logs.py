@@ -20,6 +20,7 @@ from pipeline.errors import FacetError
 from pipeline.images.ids import image_id
 from pipeline.run.counts import Counts
 from pipeline.storage.places import scheme
+from pipeline.words import printable, quantity
 
 ROOT = logging.getLogger("pipeline")
 log = logging.getLogger("pipeline.run")
@@ -159,18 +160,3 @@ def counted(counts: Counts) -> dict[str, Any]:
 def found_text(counts: Counts) -> str:
     """Returns what was found, to be followed by something: "1,043 faces, "."""
     return "".join(f"{quantity(number, name.removesuffix('s'))}, " for name, number in counts.found.items())
-
-
-def quantity(count: int, noun: str) -> str:
-    """Returns a count with its noun: 1 photo, 1,000 photos."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def size_text(size: float) -> str:
-    """Returns a number of bytes as MB or GB."""
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
-
-
-def printable(text: str) -> str:
-    """Returns a text without what a terminal would obey: names and messages come from outside."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from pipeline.images.items import ListedItem
 from pipeline.run import logs
 from pipeline.run.counts import Counts
+from pipeline.words import clock, size_text
 
 
 class Display(ABC):
@@ -149,7 +150,7 @@ class Progress(Display):
         rate, left = self._pace()
         return (
             f"{rate:.1f} images/s, {logs.found_text(self._counts)}{self._counts.failures:,} failed, "
-            f"{'?' if left is None else duration(left)} left"
+            f"{'?' if left is None else clock(left)} left"
         )
 
 
@@ -179,7 +180,7 @@ class ListingProgress(Display):
 
     def line(self) -> str:
         """Returns the present state as one line."""
-        return f"listing the input: {self._images:,} photos, {logs.size_text(self._bytes)}"
+        return f"listing the input: {self._images:,} photos, {size_text(self._bytes)}"
 
     def fields(self) -> dict[str, Any]:
         """Returns the present state as fields of an event."""
@@ -190,10 +191,3 @@ class ListingProgress(Display):
 
     def _add_task(self, bar: Bar) -> None:
         bar.add_task(self.line(), total=None)
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as hours, minutes and seconds: 4:10 or 277:46:40."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

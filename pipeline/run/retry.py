@@ -28,13 +28,13 @@ from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.folder import Say, check_space, check_workers, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
-from pipeline.run.logs import quantity as numbered
 from pipeline.run.markers import Marker, add_up, find_marker, read_markers
 from pipeline.run.plan import Plan, read_plan
 from pipeline.run.recipe import Recipe
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
 from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
+from pipeline.words import quantity
 
 ALL = "all"
 """In place of codes: every failure."""
@@ -130,7 +130,7 @@ def retry_run(  # noqa: PLR0917
         return replace(compare(Counts(), Counts(), chosen, empty), counts=add_up(committed))
     try:
         with stoppable():
-            say(f"Trying {numbered(to_try.total(), 'photo')} again, in {numbered(len(before), 'shard')}.")
+            say(f"Trying {quantity(to_try.total(), 'photo')} again, in {quantity(len(before), 'shard')}.")
             check_space(store, to_try.total() * recipe.record.bytes_per_photo, say)
             engine = choose_engine(settings.engine, to_try.total())
             work_off(work, [marker.shard for marker in before], _others(committed, to_try), engine)
@@ -179,13 +179,13 @@ def describe(done: Retried, recipe: Recipe) -> str:
     if not done.tried:
         return "There is no photo to try again."
     lines = [
-        f"Tried again: {numbered(done.tried.total(), 'photo')} ({_listed(done.tried)}); "
-        f"{numbered(done.shards, 'shard')} written anew.",
+        f"Tried again: {quantity(done.tried.total(), 'photo')} ({_listed(done.tried)}); "
+        f"{quantity(done.shards, 'shard')} written anew.",
         f"  {done.ok:,} have {recipe.record.things} now, {done.empty:,} have none, "
         f"{done.failed.total():,} failed again" + (f" ({_listed(done.failed)})." if done.failed else "."),
     ]
     if done.open:
-        lines.append(f"Still to be done by `{recipe.command}`: {numbered(done.open, 'shard')}.")
+        lines.append(f"Still to be done by `{recipe.command}`: {quantity(done.open, 'shard')}.")
     if done.report:
         lines.append(f"Look at it:  {done.report}")
     return "\n".join(lines)

@@ -11,10 +11,10 @@ from pipeline.run.counts import Counts
 from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, committed_shards, read_markers
 from pipeline.run.plan import count_images, read_plan
-from pipeline.run.progress import duration
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
 from pipeline.storage.store import Store
+from pipeline.words import clock
 
 RATE_WINDOW = timedelta(hours=1)
 """The rate is that of the last hour in which something was committed."""
@@ -141,9 +141,9 @@ def describe_status(found: RunStatus) -> str:
     if found.rate and found.status == "running":
         pace.append(f"{found.rate:,.1f} photos a second")
     if found.seconds_left is not None:
-        pace.append(f"{duration(found.seconds_left)} left")
+        pace.append(f"{clock(found.seconds_left)} left")
     if found.seconds_since_commit is not None and found.status != "complete":
-        pace.append(f"the last shard {duration(found.seconds_since_commit)} ago")
+        pace.append(f"the last shard {clock(found.seconds_since_commit)} ago")
     if pace:
         lines.append(", ".join(pace) + ".")
     if found.quiet:

@@ -6,8 +6,8 @@ from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.folder import Planned
 from pipeline.run.job import Result
-from pipeline.run.logs import printable, quantity, size_text
 from pipeline.run.records import FAILED, OK
+from pipeline.words import printable, quantity, size_text
 
 
 def summarise(result: Result, output: str) -> str:

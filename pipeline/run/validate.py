@@ -25,7 +25,6 @@ from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.logs import found_text
-from pipeline.run.logs import quantity as numbered
 from pipeline.run.markers import committed_shards, files_folder, marker_name, records_name, tar_name
 from pipeline.run.plan import Plan, count_images, leftovers, read_plan
 from pipeline.run.progress import Progress
@@ -34,6 +33,7 @@ from pipeline.run.state import read_state, write_state
 from pipeline.run.work import Work
 from pipeline.storage.places import StorageConfig
 from pipeline.storage.store import Store
+from pipeline.words import printable, quantity
 
 IN_PROCESS_SHARDS = 2
 """Up to so many shards no processes are started."""
@@ -152,17 +152,17 @@ def describe(found: Validation, recipe: Recipe, output: str) -> str:
             lines.append(f"shard {check.shard:05d}: and {check.more:,} more of this kind")
     lines += [f"left over, harmless: {name}" for name in found.leftovers]
     lines.append(
-        f"{found.committed:,} of {numbered(found.shards, 'shard')} committed, with "
-        f"{numbered(found.counts.records, 'record')}, {found_text(found.counts)}"
+        f"{found.committed:,} of {quantity(found.shards, 'shard')} committed, with "
+        f"{quantity(found.counts.records, 'record')}, {found_text(found.counts)}"
         + ("all sound." if found.sound else f"{len(found.problems):,} not sound.")
     )
     if found.repaired:
-        lines.append(f"Cleared: {numbered(len(found.repaired), 'marker')}.")
+        lines.append(f"Cleared: {quantity(len(found.repaired), 'marker')}.")
     elif found.problems:
         lines.append(f"`facet validate {output} --repair` clears their markers.")
     if left := len(found.open) + sum(shard < found.shards for shard in found.repaired):
-        lines.append(f"Still to be done by `{recipe.command}`: {numbered(left, 'shard')}.")
-    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+        lines.append(f"Still to be done by `{recipe.command}`: {quantity(left, 'shard')}.")
+    return "\n".join(map(printable, lines))
 
 
 def _check_all(work: Work, shards: list[int], workers: int) -> Iterator[ShardCheck]:

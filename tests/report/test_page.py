@@ -15,7 +15,7 @@ from run_folder import RADIUS, face, failed, lit_crop, no_face, ok, sphere, writ
 
 from pipeline.normals.encoding import SIGNS, decode_normals
 from pipeline.redact import shown_uri
-from pipeline.report.facts import AXES, duration, rate
+from pipeline.report.facts import AXES
 from pipeline.report.light import fit_light, harmonics, srgb_to_linear
 from pipeline.report.sheet import card_of, photo_of, short_name
 from pipeline.report.tally import Place, read_rows, tally_records
@@ -200,26 +200,6 @@ class TestSheet:
 
 
 class TestFacts:
-    @pytest.mark.parametrize(
-        ("seconds", "text"),
-        [
-            (0.04, "0.0 s"),
-            (9.94, "9.9 s"),
-            (31.2, "31 s"),
-            (59.6, "1 min 0 s"),
-            (252, "4 min 12 s"),
-            (7500, "2 h 5 min"),
-        ],
-    )
-    def test_duration(self, seconds, text):
-        assert duration(seconds) == text
-
-    @pytest.mark.parametrize(
-        ("per_second", "text"), [(0.0317, "0.032"), (2.04, "2"), (2.46, "2.5"), (31.4, "31"), (1240, "1,240")]
-    )
-    def test_rate(self, per_second, text):
-        assert rate(per_second) == text
-
     def test_every_convention_is_explained(self):
         assert AXES.keys() == SIGNS.keys()
 

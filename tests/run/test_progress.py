@@ -61,14 +61,6 @@ def test_bar_in_a_terminal():
     assert "11 faces" in screen.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (10**6, "277:46:40")],
-)
-def test_durations(seconds, text):
-    assert progress.duration(seconds) == text
-
-
 def test_summary_names_failures_by_code_and_how_to_go_on():
     total = Counts(images=5, faces=2, statuses={OK: 1, NO_FACE: 1, FAILED: 3})
     total.error_codes.update(truncated=2, empty_file=1)
