@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import time
 
-import pytest
-
-from pipeline.run import progress
 from pipeline.run.counts import Counts
 from pipeline.run.job import Result
 from pipeline.run.progress import Progress
