@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 
-from pydantic import Field
-
-from pipeline.config import Section
 from pipeline.errors import ImageError
 from pipeline.report.facts import run_facts
 from pipeline.report.page import render_page
@@ -18,32 +15,26 @@ from pipeline.storage.store import Store
 PAGE = "report/index.html"
 
 
-class ReportConfig(Section):
-    """What the page shows; with the default it takes about 150 kB per face.
+FACES = 48
+"""Most faces on the contact sheet; each takes about 150 kB of the page."""
 
-    Attributes:
-        faces: Most faces on the contact sheet.
-        faceless: Most photos without a face to show.
-        examples: Most examples of each error code.
-        thumbnail_size: Longer side of the photos' thumbnails in pixels.
-    """
+FACELESS = 12
+"""Most photos without a face to show."""
 
-    faces: int = Field(default=48, ge=0, le=1000)
-    faceless: int = Field(default=12, ge=0, le=1000)
-    examples: int = Field(default=5, ge=0, le=100)
-    thumbnail_size: int = Field(default=480, ge=32, le=4096)
+EXAMPLES = 5
+"""Most examples of each error code."""
+
+THUMBNAIL_SIZE = 480
+"""Longer side of the photos' thumbnails in pixels."""
 
 
-def write_report(
-    store: Store, read: ReadBytes, decode: DecodePhoto, config: ReportConfig | None = None
-) -> str:
+def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
     """Writes the page of a run that is complete or was stopped; what is committed counts.
 
     Args:
         store: The run's folder; holds run.json and committed shards.
         read: Fetches photos for their thumbnails.
         decode: Makes a photo of bytes.
-        config: What to show.
 
     Returns:
         Path of the page, as the store's file system takes it.
@@ -51,12 +42,11 @@ def write_report(
     Raises:
         OutputError: The folder cannot be read or written.
     """
-    config = config or ReportConfig()
     run = run_facts(json.loads(store.read("run.json")))
     shards = [f"records/shard-{shard:05d}.parquet" for shard in sorted(committed_shards(store))]
-    tally = tally_records(store, shards, config.faces, config.examples, config.faceless)
+    tally = tally_records(store, shards, FACES, EXAMPLES, FACELESS)
     rows = read_rows(store, shards, [*tally.shown, *tally.faceless])
-    thumbnails = thumbnails_of(list(rows.values()), read, decode, config.thumbnail_size)
+    thumbnails = thumbnails_of(list(rows.values()), read, decode, THUMBNAIL_SIZE)
     photos = {
         place: photo_of(row, thumbnail)
         for (place, row), thumbnail in zip(rows.items(), thumbnails, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.errors import DataError
 from pipeline.geometry.crop_camera import crop_camera
@@ -206,30 +209,12 @@ def decode_picture(data: bytes | None, column: str, flags: int) -> np.ndarray | 
 
 def _refuse_huge(data: bytes, column: str) -> None:
     """Reads the size from the header of a PNG or JPEG, so that a small file cannot fill the memory."""
-    size = _png_size(data) or _jpeg_size(data)
-    if size is None:
-        raise DataError(f"{column} is neither PNG nor JPEG")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f"{column} is too large: {size[0]}x{size[1]}")
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
-        return None
-    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walks the segments of a JPEG to its start of frame (SOF0..SOF15 without DHT, JPG, DAC)."""
-    if data[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+    # The classes, not Image.open, which has a limit of its own.
+    kind = PngImageFile if data.startswith(b"\x89PNG") else JpegImageFile
+    try:
+        with kind(io.BytesIO(data)) as picture:
+            width, height = picture.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{column} is neither PNG nor JPEG") from error
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{column} is too large: {width}x{height}")

@@ -110,7 +110,6 @@ class OutputConfig(Section):
     validate_minutes: float = Field(default=10.0, gt=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     keep: int = Field(default=3, ge=1, description="Checkpoints kept.")
-    sheet_rows: int = Field(default=8, ge=1, description="Validation samples drawn on a sheet.")
 
 
 class WorkerConfig(Section):

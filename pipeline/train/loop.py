@@ -225,9 +225,7 @@ class Trainer:
         samples = self.validation.get(stage.size, [])
         if self.folder is None or not samples:
             return {}
-        metrics, picture = validate(
-            self.average.network, samples, self.device, self.bf16, self.config.output.sheet_rows
-        )
+        metrics, picture = validate(self.average.network, samples, self.device, self.bf16)
         self.folder.record("validation", self.step, {"minutes": self.elapsed / 60, **metrics})
         self.folder.write_picture(f"sheets/step-{self.step:09d}.png", picture)
         log.info(

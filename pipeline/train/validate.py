@@ -16,13 +16,12 @@ from pipeline.samples.batch import float_normals
 from pipeline.samples.rows import PAIRED, BadRows, RowGroup, keep_kinds, load_group
 from pipeline.samples.sample import Sample
 
+SHEET_ROWS = 8
+"""Samples drawn on a sheet."""
+
 
 def validate(
-    network: CrossModalNet,
-    samples: Sequence[Sample],
-    device: torch.device,
-    bf16: bool,
-    rows: int,
+    network: CrossModalNet, samples: Sequence[Sample], device: torch.device, bf16: bool
 ) -> tuple[dict[str, float], np.ndarray]:
     """Averages the metrics on the face mask and draws the first samples.
 
@@ -31,7 +30,6 @@ def validate(
         samples: Paired samples with a face in view.
         device: Where the network is.
         bf16: Whether to compute in bf16.
-        rows: Most samples on the sheet.
 
     Returns:
         Metrics averaged over images, and the sheet (H, W, 3) uint8.
@@ -40,7 +38,7 @@ def validate(
     drawn: list[np.ndarray] = []
     for score in score_samples(network, samples, device, bf16=bf16):
         metrics.append(score.face)
-        if len(drawn) < rows:
+        if len(drawn) < SHEET_ROWS:
             truth = float_normals(score.sample)
             assert truth is not None
             assert score.sample.image is not None

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
+from networks import Tilted
 from spheres import sphere_row, write_rows
 
 from jobs import evaluate as evaluate_job
@@ -16,37 +16,10 @@ from pipeline.errors import DataError
 from pipeline.evaluate import cases, invariance
 from pipeline.evaluate.groups import disparities
 from pipeline.evaluate.run import evaluate
-from pipeline.normals.network import CrossModalNet, NormalsOutput
 from pipeline.samples.sample import decode_row
 from pipeline.synth.sample import SampleConfig, Sampler
 
 FRONT = np.array([0.0, 0.0, 1.0])
-
-
-class Known(CrossModalNet):
-    """Answers the same tilt to the right everywhere, plus `reads` degrees times the mean brightness."""
-
-    architecture = "known"
-
-    def __init__(self, degrees: float, reads: float = 0.0):
-        super().__init__()
-        self.degrees = degrees
-        self.reads = reads
-
-    def encode_image(self, image, skips=True):
-        return image, None
-
-    def encode_normals(self, normals):
-        raise NotImplementedError
-
-    def decode_normals(self, latent, skips):
-        angle = torch.deg2rad(self.degrees + self.reads * latent.mean((1, 2, 3)))
-        one = torch.ones_like(latent[:, 0])
-        x, z = (part[:, None, None] * one for part in (angle.sin(), angle.cos()))
-        return NormalsOutput(torch.stack([x, 0 * one, z], 1), None, None)
-
-    def decode_image(self, latent):
-        raise NotImplementedError
 
 
 def plane(degrees: float) -> np.ndarray:
@@ -78,11 +51,11 @@ def test_mirrored_normals_are_those_of_the_mirrored_surface():
 
 def test_mirror_figures_of_a_network_whose_answer_is_known():
     samples = [decode_row(sphere_row(i, 64), None) for i in range(3)]
-    found = invariance.mirror_invariance(Known(10), samples, "cpu")
+    found = invariance.mirror_invariance(Tilted(10), samples, "cpu")
     # 10 degrees to the right, and for the mirrored photo 10 to the left; their mean faces the viewer.
     assert found["images"] == 3
     assert found["difference"] == pytest.approx(20, abs=1e-3)
-    facing = invariance.mirror_invariance(Known(0), samples, "cpu")
+    facing = invariance.mirror_invariance(Tilted(0), samples, "cpu")
     assert facing["difference"] == pytest.approx(0, abs=1e-3)
     assert facing["gain"] == pytest.approx(0, abs=1e-6)
     assert found["error_mirror"] == pytest.approx(facing["error"], abs=1e-3)
@@ -115,13 +88,13 @@ def test_relit_heads_differ_in_their_light_alone(sampler):
 
 @pytest.mark.slow
 def test_light_figures_of_networks_whose_answers_are_known(sampler):
-    found = invariance.light_invariance(Known(10), sampler, heads=1, lights=3)
+    found = invariance.light_invariance(Tilted(10), sampler, heads=1, lights=3)
     assert found["spread"] == pytest.approx(0, abs=1e-3)
     assert found["worst_error"] == pytest.approx(found["best_error"], abs=1e-3)
     assert [len(head["lights"]) for head in found["per_head"]] == [3]
     # An answer that turns with the brightness of the picture moves as far as the brightness does.
     reads = 60.0
-    moved = invariance.light_invariance(Known(0, reads), sampler, heads=1, lights=3)
+    moved = invariance.light_invariance(Tilted(0, reads), sampler, heads=1, lights=3)
     (head,) = moved["per_head"]
     images = [sample.image for sample in invariance.relit(sampler, head["head"], 3)]
     angles = reads * np.array([image.mean() for image in images]) / 255
@@ -178,6 +151,6 @@ def test_show_needs_a_folder(random_weights):
 def test_face_masks_are_where_hulls_are_missing():
     sample = decode_row(sphere_row(0, 64), None)
     assert cases.hull_mask(sample) is None
-    found = invariance.mirror_invariance(Known(0), [sample], "cpu")
+    found = invariance.mirror_invariance(Tilted(0), [sample], "cpu")
     z = np.clip(sample.normals[..., 2][cases.face_mask(sample)] / 127, -1, 1)
     assert found["error"] == pytest.approx(np.degrees(np.arccos(z)).mean(), abs=0.2)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from lee_perry_smith import convert
+from networks import Tilted
 from spheres import sphere_normals, sphere_row, write_rows
 
 from jobs import evaluate as evaluate_job
@@ -20,7 +21,6 @@ from pipeline.images.png import encode_png
 from pipeline.normals.architectures import build_network
 from pipeline.normals.checkpoints import load_network
 from pipeline.normals.encoding import encode_normals
-from pipeline.normals.network import CrossModalNet, NormalsOutput
 from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import decode_row
 from pipeline.weights import save_weights
@@ -140,33 +140,13 @@ def test_groups_of_what_rows_say():
     ]
 
 
-class Facing(CrossModalNet):
-    """Answers the viewer's direction everywhere."""
-
-    architecture = "facing"
-
-    def encode_image(self, image, skips=True):
-        return image, None
-
-    def encode_normals(self, normals):
-        raise NotImplementedError
-
-    def decode_normals(self, latent, skips):
-        raw = torch.zeros_like(latent)
-        raw[:, 2] = 2
-        return NormalsOutput(raw, None, None)
-
-    def decode_image(self, latent):
-        raise NotImplementedError
-
-
 def test_summary_of_a_network_whose_answer_is_known():
     landmarks = np.full((68, 2), 32.0)
     landmarks[:4] = [(24, 24), (40, 24), (40, 40), (24, 40)]
     rows = [sphere_row(i, 64) for i in range(3)]
     rows[0]["landmarks"] = landmarks.ravel()
     samples = [decode_row(row, None) for row in rows]
-    scores = list(score.score_samples(Facing(), samples, torch.device("cpu"), batch_size=2))
+    scores = list(score.score_samples(Tilted(), samples, torch.device("cpu"), batch_size=2))
     summary = score.summarise(scores)
     assert summary["images"] == summary["face"]["all"]["images"] == 3
     expected = []
@@ -291,6 +271,6 @@ def test_scan_becomes_labelled_crops(lee_perry_smith, weights, tmp_path):
     path = tmp_path / "scan.parquet"
     pq.write_table(table, path)
     front = [found for found in cases.read_cases([str(path)], BadRows(), 128)]
-    scores = list(score.score_samples(Facing(), front, torch.device("cpu")))
+    scores = list(score.score_samples(Tilted(), front, torch.device("cpu")))
     # The constant answer is known to be 34.9 degrees off on the whole surface of these renders.
     assert 25 < score.summarise(scores)["hull"]["all"]["mean"] < 40

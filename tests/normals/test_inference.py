@@ -9,29 +9,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 
 from pipeline import FaceNormals, estimate_normals, weights
 from pipeline.errors import PlanError
 from pipeline.faces.landmarks import Face
 from pipeline.normals import inference
-from pipeline.normals.architectures import LoadedWeights, build_network
+from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator, fold_batch_norms
 
 
 def random_weights(architecture="compact", **options):
-    """Weights whose norms and heads are away from their start values, so that every layer counts."""
-    torch.manual_seed(0)
-    network = build_network(architecture, **options).eval()
-    for name, module in network.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-        elif "head" in name or "conv_last" in name:
-            torch.nn.init.normal_(module.weight, std=0.1)
     entry = weights.WeightsEntry(
         name="random", architecture=architecture, file="a.safetensors", sha256="0" * 64
     )
-    return LoadedWeights(network, entry)
+    return LoadedWeights(random_network(architecture, **options), entry)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import random_network
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import WeightsError
@@ -22,18 +23,6 @@ PUBLISHED_TABLE = Path(__file__).resolve().parents[3] / "shared" / "specs" / "ke
 def network(request):
     """Each architecture in evaluation mode, its heads and norms away from their start values."""
     return random_network(request.param)
-
-
-def random_network(architecture, **options):
-    torch.manual_seed(0)
-    network = build_network(architecture, **options).eval()
-    for name, module in network.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-        elif "head" in name or "conv_last" in name:
-            torch.nn.init.normal_(module.weight, std=0.1)
-    return network
 
 
 @pytest.fixture(scope="module")

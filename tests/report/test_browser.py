@@ -12,7 +12,7 @@ from report_files import RUN, decode, read_files
 from run_folder import RADIUS, face, failed, lit_crop, no_face, ok, sphere, write_run
 
 from pipeline.normals.encoding import encode_normals
-from pipeline.report.write import ReportConfig, write_report
+from pipeline.report.write import write_report
 
 STILL = {"prefers-reduced-motion": "reduce"}
 EVIL = "</script><script>hacked=1</script><img src=x onerror=hacked=1>\"' onload='hacked=1.jpg"
@@ -33,7 +33,7 @@ def write(folder: Path, convention: str = "opengl") -> str:
         failed(4, EVIL, "decode_failed", EVIL),
     ]
     run = RUN | {"config": {"output": {"convention": convention, "bits": bits}}, "input": EVIL}
-    return "file://" + write_report(write_run(folder, [[rows]], run), read_files, decode, ReportConfig())
+    return "file://" + write_report(write_run(folder, [[rows]], run), read_files, decode)
 
 
 @pytest.fixture(scope="module")

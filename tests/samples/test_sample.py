@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -57,12 +59,23 @@ def test_landmarks_scale_with_the_pixels():
     assert decode_row(row, 32).landmarks == pytest.approx(np.full((68, 2), 4.75))
 
 
-def test_jpeg_is_measured_before_it_is_decoded():
-    jpeg = bytearray(cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
-    at = jpeg.index(b"\xff\xc0")
-    jpeg[at + 5 : at + 9] = (50000).to_bytes(2, "big") * 2
+@pytest.mark.parametrize(
+    ("ending", "before", "width"), [(".jpg", b"\xff\xc0\0\x11\x08", 2), (".png", b"IHDR", 4)]
+)
+def test_pictures_are_measured_before_they_are_decoded(ending, before, width):
+    picture = bytearray(cv2.imencode(ending, np.zeros((32, 32, 3), np.uint8))[1].tobytes())
+    at = picture.index(before) + len(before)
+    picture[at : at + 2 * width] = (50000).to_bytes(width, "big") * 2
+    if ending == ".png":
+        picture[29:33] = zlib.crc32(picture[12:29]).to_bytes(4, "big")
     with pytest.raises(DataError, match="too large: 50000x50000"):
-        decode_row({"id": "a", "image": bytes(jpeg)}, None)
+        decode_row({"id": "a", "image": bytes(picture)}, None)
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8"])
+def test_what_is_no_picture_is_named(data):
+    with pytest.raises(DataError, match="image is neither PNG nor JPEG"):
+        decode_row({"id": "a", "image": data}, None)
 
 
 def test_short_vectors_become_zero():

@@ -181,6 +181,14 @@ def test_unpaired_rows_alone_train_their_pass(tmp_path, kept, names):
     assert {name.split("/")[0] for name in line if "/" in name} == names
 
 
+def test_heads_rendered_as_training_goes_need_no_stored_rows(ict_facekit, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACET_ASSETS", str(ict_facekit))
+    train_local(config_of("data.render_seed=5", steps=3), [], str(tmp_path))
+    (line,) = lines_of(tmp_path, "train")
+    passes = {"image_to_normals", "image_to_image", "normals_to_normals"}
+    assert {name.split("/")[0] for name in line if "/" in name} == passes
+
+
 def test_nan_ends_the_run_with_a_clear_error(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "pipeline.train.losses.image_term", lambda output, image: output.mean() * float("nan")
