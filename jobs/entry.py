@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -18,6 +20,24 @@ set_option = click.option(
     metavar="SECTION.FIELD=VALUE",
     help="Override one field of the configuration; repeatable.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def options(*added: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Makes one decorator of several options and arguments, in the order of the help."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(added):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+on_run = options(click.argument("output"), config_option, set_option)
+"""What every command on the folder of a run takes."""
 
 
 def run(command: click.Command) -> None:

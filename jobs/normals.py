@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
@@ -29,7 +27,7 @@ FIELDS = {
 }
 """Option -> the field of the configuration that it sets."""
 
-OPTIONS = (
+run_options = entry.options(
     click.option("--weights", metavar="NAME", help="Registered weights, or a .safetensors file."),
     click.option("--detect", type=click.Choice(["auto", "fast", "paper", "cnn"]), help="How to find faces."),
     click.option("--faces", type=click.Choice(["all", "largest", "first"]), help="Which faces are taken."),
@@ -45,15 +43,7 @@ OPTIONS = (
     entry.config_option,
     entry.set_option,
 )
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def run_options(function: Function) -> Function:
-    """Adds the options that say what a run is; `facet plan` has the same."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
+"""What says what a run is; `facet plan` has the same."""
 
 
 def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, str | None]) -> NormalsRun:

@@ -15,15 +15,13 @@ from pipeline.run.summary import summarise_stopped
 
 
 @click.command()
-@click.argument("output")
 @click.option(
     "--codes",
     required=True,
     metavar="CODE,...",
     help="Error codes of the photos to try again, such as timeout,crashed; all: every failure.",
 )
-@entry.config_option
-@entry.set_option
+@entry.on_run
 def command(output: str, *, codes: str, config: str | None, overrides: tuple[str, ...]) -> None:
     """Process the photos of the run in OUTPUT again that failed with certain error codes.
 

@@ -12,11 +12,9 @@ from pipeline.run.status import describe_status, run_status
 
 
 @click.command()
-@click.argument("output")
 @click.option("--quick", is_flag=True, help="Count photos and shards only, without faces, errors and rate.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@entry.config_option
-@entry.set_option
+@entry.json_option
+@entry.on_run
 def command(
     output: str, *, quick: bool, as_json: bool, config: str | None, overrides: tuple[str, ...]
 ) -> None:

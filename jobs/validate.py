@@ -13,11 +13,9 @@ from pipeline.run.validate import describe, validate_run
 
 
 @click.command()
-@click.argument("output")
 @click.option("--repair", is_flag=True, help="Clear the markers of bad shards: the run redoes them.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@entry.config_option
-@entry.set_option
+@entry.json_option
+@entry.on_run
 def command(
     output: str, *, repair: bool, as_json: bool, config: str | None, overrides: tuple[str, ...]
 ) -> None:

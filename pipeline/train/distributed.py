@@ -83,17 +83,9 @@ def train_distributed(
     validation: Sequence[str] = (),
     init: str | None = None,
 ) -> dict[str, float]:
-    """Trains on Ray; goes on from the last checkpoint in `out` if there is one.
+    """Trains on Ray, on `workers` of the configuration; else the same as `pipeline.train.local.train_local`.
 
-    Args:
-        config: The run; `workers` says where.
-        paths: Training data, readable from every worker.
-        out: Folder of the run: local on one machine, else on storage that all nodes share.
-        validation: Validation data.
-        init: See `pipeline.train.local.initial_parameters`.
-
-    Returns:
-        The last validation metrics.
+    What the paths name must be readable from every worker, and `out` lie on storage that all nodes share.
 
     Raises:
         PlanError: The cluster lacks the CPUs or GPUs for the workers.
