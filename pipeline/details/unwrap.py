@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from pipeline.details.skin import skin_weight
 from pipeline.geometry.mesh import Topology
 from pipeline.geometry.raster import nearness_map
 from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels
@@ -71,6 +72,7 @@ def unwrap(
     occluders: Topology,
     texels: UvMap,
     symmetric: bool = True,
+    skin: np.ndarray | None = None,
 ) -> Texture:
     """Makes the texture of one part of a head.
 
@@ -81,8 +83,12 @@ def unwrap(
         occluders: Everything that may hide the part, itself included.
         texels: The part in texture space.
         symmetric: The texture's left half shows the mirror image of what its right half shows.
+        skin: (S, S) bool, where skin is expected (`skin.inner_face`); elsewhere only what has its colour is
+            taken from the photo. None: everything is.
     """
     colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
+    if skin is not None:
+        seen = seen * skin_weight(colours, seen, skin)
     if not symmetric:
         return _finish(push_pull(colours, seen), seen, np.zeros_like(seen))
     other_seen = seen[:, ::-1] * (1 - seen)
