@@ -19,7 +19,8 @@ _LIGHTNESS = (0.35, 1.25)  # of the face's own: a neck in shadow, a shiny temple
 
 def inner_face(texels: UvMap) -> np.ndarray:
     """Texels of the narrow face, brows and lips included, without its rim: (S, S) bool."""
-    narrow = texels.image((texels.corners < NARROW_FACE_VERTICES).all(1).astype(np.uint8), empty=1)
+    within = np.asarray(np.all(texels.corners < NARROW_FACE_VERTICES, axis=1), np.uint8)
+    narrow = texels.image(within, empty=1)
     half = texels.size // 20
     return cv2.erode(narrow, np.ones((2 * half + 1, 4 * half + 1), np.uint8), borderValue=0) > 0
 
