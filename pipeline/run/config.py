@@ -63,6 +63,8 @@ class EngineConfig(Section):
         name: local is this machine without Ray; ray a cluster, started here when there is none; auto
             takes ray when a cluster is given or there are more than `local_up_to` photos.
         local_up_to: See `name`.
+        in_process_up_to: Up to so many items the local engine starts no processes: to import libraries in
+            each takes about as long as these items, unless a detector is slow.
         cpus: CPUs of this machine to use, None for all; a cluster has its own number.
         address: Address of a Ray cluster; None takes RAY_ADDRESS, or starts Ray on this machine.
         workers: Stage -> processes on a cluster; of stages that are not named: worked out from the cluster.
@@ -77,6 +79,7 @@ class EngineConfig(Section):
 
     name: Literal["auto", "local", "ray"] = "auto"
     local_up_to: int = Field(default=200, ge=0)
+    in_process_up_to: int = Field(default=48, ge=0)
     cpus: int | None = Field(default=None, ge=1)
     address: str | None = None
     workers: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)

@@ -50,14 +50,14 @@ class RunRequest:
     Attributes:
         recipe: What is to be made.
         source: The photos; see `pipeline.images.sources`.
-        output: The run folder, local or any URL that fsspec writes to.
+        output: The run folder, local or any URL that fsspec writes to, or one that is opened already.
         config: The configuration, of the recipe's class.
         limit: Take the first so many items only.
     """
 
     recipe: Recipe
     source: str
-    output: str
+    output: str | Store
     config: Any
     limit: int | None = None
 
@@ -122,7 +122,8 @@ def open_run(request: RunRequest, on_existing: OnExisting, *, any_limit: bool = 
     """
     recipe, config = request.recipe, request.config
     check_workers(recipe, config)
-    store = Store(request.output, config.read.storage)
+    output = request.output
+    store = output if isinstance(output, Store) else Store(output, config.read.storage)
     state = new_state(recipe, request.source, store.url, request.limit, config)
     listing = list_input(request.source, config.read.storage, skip=store.url)
     earlier = read_state(store)

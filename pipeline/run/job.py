@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -43,6 +43,8 @@ from pipeline.run.state import finished, read_state, write_state
 from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
 from pipeline.words import quantity
+
+Watch = Callable[[Counts], None]
 
 
 class Stopped(Exception):
@@ -74,19 +76,26 @@ class Result:
     report: str | None
 
 
-def run(request: RunRequest, on_existing: OnExisting = "resume", say: Say = logs.say) -> Result:
+def run(
+    request: RunRequest,
+    on_existing: OnExisting = "resume",
+    *,
+    say: Say = logs.say,
+    watch: Watch | None = None,
+) -> Result:
     """Carries a run out to its end, or goes on with one that was planned or stopped.
 
     Args:
         request: What is asked for.
         on_existing: What to do when the folder holds a run already.
         say: Takes lines for the user.
+        watch: Called with the counts of every chunk as it is written. What it raises ends the run.
 
     Raises:
         FacetError: The run cannot begin or cannot go on.
         Stopped: It was stopped.
     """
-    session = Session(open_run(request, on_existing), say)
+    session = Session(open_run(request, on_existing), say, watch)
     try:
         with stoppable():
             session.prepare()
@@ -113,11 +122,13 @@ class Session:
     Args:
         run: The folder.
         say: Takes lines for the user.
+        watch: See `run`.
     """
 
-    def __init__(self, run: RunFolder, say: Say):
+    def __init__(self, run: RunFolder, say: Say, watch: Watch | None = None):
         self.run = run
         self._say = say
+        self._watch = watch
         self._id = uuid.uuid4().hex[:8]
         self._started = time.monotonic()
         self._leftovers: list[str] = []
@@ -166,7 +177,7 @@ class Session:
                 if pending:
                     recipe, config = run.request.recipe, run.request.config
                     work = Work(store.of_session(self._id), self._id, plan, recipe, config)
-                    work_off(work, pending, before, run.state["engine"])
+                    work_off(work, pending, before, run.state["engine"], self._watch)
             except FacetError:
                 if pending_shards(store, plan):
                     raise
@@ -230,7 +241,7 @@ def _ray_is_running() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def work_off(work: Work, pending: list[int], before: Counts, engine: str) -> None:
+def work_off(work: Work, pending: list[int], before: Counts, engine: str, watch: Watch | None = None) -> None:
     """Carries out some shards of a run, and shows how far it is.
 
     Args:
@@ -238,6 +249,7 @@ def work_off(work: Work, pending: list[int], before: Counts, engine: str) -> Non
         pending: The shards to do.
         before: What the run adds up to without them.
         engine: local or ray.
+        watch: See `run`.
 
     Raises:
         FacetError: The run cannot go on; committed shards stay valid.
@@ -246,6 +258,8 @@ def work_off(work: Work, pending: list[int], before: Counts, engine: str) -> Non
     with Progress(work.plan.images, before) as progress:
 
         def on_chunk(counts: Counts) -> None:
+            if watch:
+                watch(counts)
             progress.add(counts)
             logs.unexpected_failures(counts)
             check_failures(progress.counts, work.config.engine)

@@ -70,7 +70,7 @@ class Retried:
 
 def retry_run(  # noqa: PLR0917
     recipe: Recipe,
-    output: str,
+    output: str | Store,
     codes: Sequence[str],
     config: str | None = None,
     overrides: Sequence[str] = (),
@@ -92,7 +92,8 @@ def retry_run(  # noqa: PLR0917
         Stopped: It was stopped.
     """
     started = time.monotonic()
-    store = Store(output, load_config(recipe.config, config, overrides).read.storage)
+    storage = load_config(recipe.config, config, overrides).read.storage
+    store = output if isinstance(output, Store) else Store(output, storage)
     state, plan = _open(store)
     settings, changed = _configure(recipe, store, state, config, overrides)
     committed = read_markers(store, set(range(plan.shards)) - set(pending_shards(store, plan)))

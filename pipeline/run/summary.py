@@ -19,11 +19,12 @@ def summarise(result: Result, output: str) -> str:
     """
     counts = result.counts
     things = logs.found_text(counts).removesuffix(", ")
+    thing = next(iter(counts.found), "things").removesuffix("s")
     empty = counts.records - counts.statuses[OK] - counts.statuses[FAILED]
     rate = f", {counts.images / result.seconds:.1f} a second" if result.seconds else ""
     lines = [
         f"{quantity(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
-        f"{counts.statuses[OK]:,} with {things or 'a result'}, {empty:,} without any, "
+        f"{counts.statuses[OK]:,} with {things}, {empty:,} without a {thing}, "
         f"{counts.statuses[FAILED]:,} failed.",
         *failure_table(counts),
     ]

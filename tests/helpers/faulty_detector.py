@@ -68,6 +68,7 @@ FAULTS = {
     "print": print_much,
     "fail": fail,
     "fail_for_all": fail_for_all,
+    "wait": lambda: wait_while_there(Path(os.environ["FACET_TEST_WAIT"])),
     "once": lambda: fail_once(Path(os.environ["FACET_TEST_ONCE"])),
 }
 
@@ -81,6 +82,11 @@ CODES = {
     "fail": "internal_error",
 }
 """Fault -> error code of the photo's record."""
+
+
+def wait_while_there(flag: Path) -> None:
+    while flag.exists():
+        time.sleep(0.01)
 
 
 def fail_once(flag: Path) -> None:

@@ -6,19 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bad_images import encode, portrait
+from normals_run import chunk_of, work_in
 
 from pipeline.config import load_config
 from pipeline.errors import ReadError
-from pipeline.images.items import ListedFile
+from pipeline.recipes.face_record import SCHEMA
 from pipeline.recipes.normals import NormalsRun
-from pipeline.run import records
-from pipeline.run.plan import write_plan
-from pipeline.run.stages import CropStage, Fetched, NormalsStage, Work, WriteStage
+from pipeline.run.stages import RecipeStage, WriteStage
 from pipeline.storage.store import Store
-
-
-def photos(*contents: bytes | ReadError) -> list[tuple[ListedFile, bytes | ReadError]]:
-    return [(ListedFile(10 + index, f"/{index}.png"), data) for index, data in enumerate(contents)]
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +33,18 @@ def test_work_is_done_once_and_every_row_is_whole(config, tmp_path):
         b"",
         ReadError("Gone.", "not_found"),
     )
-    cropped = CropStage(config)(Fetched(0, 0, photos(*contents)))
-    assert len(cropped.crops) == 1
+    work = work_in(Store(str(tmp_path)), config=config)
+    cropped = RecipeStage(work, 0)(chunk_of(*contents))
+    assert sum(bool(item.handed_on) for item in cropped.items) == 1
     assert cropped.bytes_read == 2 * len(face) + 2 * len(empty)
-    store = Store(str(tmp_path))
-    plan = write_plan(store, [photo for photo, _ in photos(*contents)], config.plan)
-    written = WriteStage(Work(store, "s", plan, config))(NormalsStage(config)(cropped))
+    written = WriteStage(work)(RecipeStage(work, 1)(cropped))
     rows = pq.read_table(tmp_path / "_work" / "s" / "00000" / "0000.parquet").to_pylist()
     assert [row["duplicate_of"] for row in rows] == [None, None, 10, None, None, 11, 13, None]
     assert [(row["id"], row["uri"]) for row in rows] == [(10 + index, f"/{index}.png") for index in range(8)]
     assert [row["error_code"] for row in rows] == [
         None, "no_face", None, "empty_file", "not_found", "no_face", "empty_file", "not_found"
     ]  # fmt: skip
-    same = [name for name in records.SCHEMA.names if name not in ("id", "uri", "duplicate_of")]
+    same = [name for name in SCHEMA.names if name not in ("id", "uri", "duplicate_of")]
     for row in rows:
         first = next(other for other in rows if other["id"] == (row["duplicate_of"] or row["id"]))
         assert {name: row[name] for name in same} == {name: first[name] for name in same}
@@ -62,6 +56,6 @@ def test_landmarks_from_files_go_by_the_name(tmp_path):
     np.save(tmp_path / "0.npy", places)
     settings = load_config(NormalsRun, None, ["detect.mode=files", f"detect.landmarks={tmp_path}"])
     data = encode(portrait(160), "PNG")
-    cropped = CropStage(settings)(Fetched(0, 0, photos(data, data)))
-    assert [row["duplicate_of"] for row in cropped.records] == [None, None]
-    assert [len(row["faces"]) for row in cropped.records] == [1, 0]
+    cropped = RecipeStage(work_in(Store(str(tmp_path / "out")), config=settings), 0)(chunk_of(data, data))
+    assert [item.record["duplicate_of"] for item in cropped.items] == [None, None]
+    assert [len(item.record["faces"]) for item in cropped.items] == [1, 0]

@@ -28,7 +28,7 @@ from normals_run import run_normals
 
 from pipeline.config import load_config
 from pipeline.recipes.normals import NormalsRun
-from pipeline.run import job
+from pipeline.run.counts import Counts
 from pipeline.storage.places import local_path
 
 pytestmark = pytest.mark.timeout(3000)
@@ -125,20 +125,19 @@ def test_workers_of_this_machine_are_killed(photos, undisturbed, random_weights,
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     luck = random.Random(5)
     last = [luck.randrange(2, 6), luck.randrange(10, 20), luck.randrange(35, 50)]
-    killed = []
-    add = job.Progress.add
+    killed, done = [], Counts()
 
-    def kill_now_and_then(self, counts):
-        add(self, counts)
-        if last and self._counts.images >= last[0]:
+    def kill_now_and_then(counts):
+        done.images += counts.images
+        if last and done.images >= last[0]:
             last.pop(0)
             worker = luck.choice([child for child in multiprocessing.active_children() if child.pid])
             os.kill(worker.pid, signal.SIGKILL)
             killed.append(worker.pid)
 
-    monkeypatch.setattr(job.Progress, "add", kill_now_and_then)
     options = settings(random_weights, "engine.name=local", "engine.cpus=2")
-    run_normals(str(photos), str(tmp_path), load_config(NormalsRun, None, options), say=lambda line: None)
+    config = load_config(NormalsRun, None, options)
+    run_normals(str(photos), str(tmp_path), config, say=lambda line: None, watch=kill_now_and_then)
     assert len(killed) == 3
     check_same(tmp_path, undisturbed)
 

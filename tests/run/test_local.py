@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,9 @@ import pyarrow.dataset as ds
 import pytest
 from bad_images import encode, portrait
 from click.testing import CliRunner
+from faulty_detector import REFERENCE, mark
+from faulty_store import FaultyStore, full_disk
+from normals_run import run_normals
 
 from jobs import entry
 from jobs.normals import command
@@ -30,7 +34,7 @@ from pipeline.normals.encoding import decode_normals
 from pipeline.recipes.normals import NormalsRun
 from pipeline.run import job
 from pipeline.run.engines import local
-from pipeline.run.job import Result, run_normals
+from pipeline.run.job import Result
 from pipeline.run.markers import committed_shards
 from pipeline.storage.places import local_path
 from pipeline.storage.store import Store
@@ -63,9 +67,8 @@ def run(random_weights, monkeypatch):
 
     def start(source, out, *options: str, say=lambda line: None, **arguments) -> Result:
         settings = [f"normals.weights={random_weights}", "plan.shard_size=8", "engine.cpus=1", *options]
-        return run_normals(
-            str(source), str(out), load_config(NormalsRun, None, settings), say=say, **arguments
-        )
+        out = out if isinstance(out, Store) else str(out)
+        return run_normals(str(source), out, load_config(NormalsRun, None, settings), say=say, **arguments)
 
     return start
 
@@ -114,8 +117,8 @@ class TestRecords:
         state = json.loads((mixed_run / "run.json").read_text())
         assert state["status"] == "complete"
         assert state["engine"] == "local"
-        assert state["weights"]["name"] == random_weights.stem
-        assert len(state["weights"]["sha256"]) == 64
+        assert state["models"]["weights"]["name"] == random_weights.stem
+        assert len(state["models"]["weights"]["sha256"]) == 64
         assert state["counts"]["images"] == state["plan"]["images"] == len(mixed_photos[1])
         assert sum(state["counts"]["status"].values()) == len(mixed_photos[1])
         assert sum(state["counts"]["error_code"].values()) == state["counts"]["status"]["failed"]
@@ -153,9 +156,9 @@ class TestRecords:
 
 
 class TestResume:
-    def test_processes_write_the_same_bytes(self, mixed_photos, mixed_run, tmp_path, run, monkeypatch):
-        monkeypatch.setattr(local, "IN_PROCESS_IMAGES", 0)
-        run(mixed_photos[0], tmp_path, "plan.shard_size=16", "engine.cpus=2", "output.report=false")
+    def test_processes_write_the_same_bytes(self, mixed_photos, mixed_run, tmp_path, run):
+        options = ["plan.shard_size=16", "engine.cpus=2", "engine.in_process_up_to=0", "output.report=false"]
+        run(mixed_photos[0], tmp_path, *options)
         assert shard_bytes(tmp_path) == shard_bytes(mixed_run)
 
     def test_only_what_is_not_committed_is_done_again(self, mixed_photos, mixed_run, tmp_path, run):
@@ -173,7 +176,7 @@ class TestResume:
 
     def test_complete_run_is_not_done_again(self, few_photos, tmp_path, run, monkeypatch):
         first = run(few_photos, tmp_path, limit=3)
-        monkeypatch.setattr(local, "Pipeline", None)
+        monkeypatch.setattr(local, "AllStages", None)
         again = run(few_photos, tmp_path, limit=3)
         assert first.counts == again.counts
         assert again.counts.images == 3
@@ -257,7 +260,7 @@ class TestRefusals:
         run(few_photos, tmp_path, "output.report=false", limit=1, on_existing="overwrite")
         assert (tmp_path / "notes.txt").read_text() == "mine"
         assert len(rows_of(tmp_path)) == 1
-        assert not (tmp_path / "png").exists()
+        assert not (tmp_path / "files").exists()
         assert not (tmp_path / "report").exists()
 
     def test_run_that_never_had_a_plan_is_in_nobodys_way(self, few_photos, tmp_path, run):
@@ -267,7 +270,7 @@ class TestRefusals:
         result = run(few_photos, tmp_path / "out", "output.report=false", "output.bits=16", limit=1)
         assert result.counts.images == 1
 
-    def test_before_anything_is_written(self, few_photos, tmp_path, run, random_weights, monkeypatch):
+    def test_before_anything_is_written(self, few_photos, tmp_path, run, random_weights):
         out = tmp_path / "out"
         with pytest.raises(InputError):
             run(tmp_path / "nowhere", out)
@@ -284,49 +287,68 @@ class TestRefusals:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(OutputError):
             run(few_photos, tmp_path / "file")
-        monkeypatch.setattr(Store, "free_bytes", lambda self: 1000)
         with pytest.raises(OutputError, match="no space left"):
-            run(few_photos, tmp_path / "full")
+            run(few_photos, NearlyFull(str(tmp_path / "full")))
 
-    def test_disk_that_runs_full_ends_the_run_with_the_reason(self, few_photos, tmp_path, run, monkeypatch):
-        create = Store.create
-
-        def full(self, name):
-            if name == "records/shard-00001.parquet":
-                raise OutputError(f"Cannot write: {errno.errorcode[errno.ENOSPC]}")
-            return create(self, name)
-
-        monkeypatch.setattr(Store, "create", full)
-        with pytest.raises(OutputError, match="ENOSPC"):
-            run(few_photos, tmp_path)
+    def test_disk_that_runs_full_ends_the_run_with_the_reason(self, few_photos, tmp_path, run):
+        with pytest.raises(OutputError, match="no space left on device"):
+            run(few_photos, FaultyStore(str(tmp_path), full_disk("records/shard-00001.parquet")))
         state = json.loads((tmp_path / "run.json").read_text())
         assert (state["status"], state["counts"]["images"]) == ("failed", 8)
-        monkeypatch.undo()
         assert run(few_photos, tmp_path, "output.report=false").counts.images == 24
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+class NearlyFull(Store):
+    def free_bytes(self) -> int:
+        return 1000
+
+
+STOPPED_AT = 13
+"""Photo at which a run waits until it has been stopped: in the fourth of six shards."""
+
+
+@pytest.fixture(scope="module")
+def waiting_photos(tmp_path_factory) -> Path:
+    """Folder of 24 photos of one face; at one of them the detector waits, while it is told to."""
+    folder = tmp_path_factory.mktemp("waiting")
+    for number in range(24):
+        pixels = portrait(200).copy()
+        pixels[:2, :2] = number
+        if number == STOPPED_AT:
+            pixels = mark(pixels, "wait")
+        (folder / f"{number:02}.png").write_bytes(encode(pixels, "PNG"))
+    return folder
+
+
+def in_small_chunks(weights: Path) -> list[str]:
+    options = ["plan.shard_size=4", "plan.chunk_size=2", "output.report=false", "engine.cpus=1"]
+    return [*options, f"normals.weights={weights}", "detect.mode=custom", f"detect.detector={REFERENCE}"]
 
 
 @pytest.fixture
-def started(few_photos, tmp_path, random_weights):
-    """Starts `facet normals` as a process and waits until a shard is committed and others are not."""
+def started(waiting_photos, tmp_path, random_weights, monkeypatch):
+    """Starts `facet normals` as a process, which waits for its end at a photo; returns once it is there."""
+    flag = tmp_path / "wait"
+    flag.touch()
+    monkeypatch.setenv("FACET_TEST_WAIT", str(flag))
     processes = []
 
-    def start(*options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "jobs.normals", str(few_photos), str(tmp_path / "out")]
-        settings = ["plan.shard_size=4", "plan.chunk_size=2", f"normals.weights={random_weights}", *options]
-        for setting in settings:
+    def start() -> subprocess.Popen:
+        command = [sys.executable, "-m", "jobs.normals", str(waiting_photos), str(tmp_path / "out")]
+        for setting in in_small_chunks(random_weights):
             command += ["--set", setting]
         process = subprocess.Popen(
-            [*command, "--engine", "local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--engine", "local"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
         )
         processes.append(process)
         store = Store(str(tmp_path / "out"))
-        wait_for(lambda: committed_shards(store), process)
+        while len(committed_shards(store)) < STOPPED_AT // 4:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
         return process
 
     yield start
@@ -336,26 +358,28 @@ def started(few_photos, tmp_path, random_weights):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(few_photos, random_weights, tmp_path_factory) -> dict[str, bytes]:
+def undisturbed(waiting_photos, random_weights, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    options = [
-        f"normals.weights={random_weights}",
-        "plan.shard_size=4",
-        "plan.chunk_size=2",
-        "output.report=false",
-    ]
-    run_normals(str(few_photos), str(out), load_config(NormalsRun, None, options))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACET_TEST_WAIT", "/nowhere")
+        config = load_config(NormalsRun, None, in_small_chunks(random_weights))
+        run_normals(str(waiting_photos), str(out), config)
     return shard_bytes(out)
 
 
-def finish(run, few_photos: Path, out: Path) -> None:
-    run(few_photos, out, "plan.shard_size=4", "plan.chunk_size=2", "output.report=false")
+def check_goes_on(photos: Path, out: Path, weights: Path, undisturbed: dict[str, bytes]) -> None:
+    (out.parent / "wait").unlink(missing_ok=True)
+    run_normals(str(photos), str(out), load_config(NormalsRun, None, in_small_chunks(weights)))
+    assert shard_bytes(out) == undisturbed
+    assert not (out / "_work").exists()
 
 
 class TestStopping:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_stopped_run_is_valid_and_goes_on(self, started, few_photos, tmp_path, run, undisturbed, number):
-        process = started("engine.cpus=1")
+    def test_stopped_run_is_valid_and_goes_on(
+        self, started, waiting_photos, tmp_path, random_weights, undisturbed, number
+    ):
+        process = started()
         process.send_signal(number)
         stdout, stderr = process.communicate()
         assert process.returncode == 130
@@ -363,46 +387,39 @@ class TestStopping:
         assert "Traceback" not in stderr + stdout
         out = tmp_path / "out"
         state = json.loads((out / "run.json").read_text())
-        assert state["status"] == "stopped"
-        shards = committed_shards(Store(str(out)))
-        assert 0 < len(shards) < 6
-        assert state["counts"]["images"] == 4 * len(shards)
+        assert (state["status"], state["counts"]["images"]) == ("stopped", 12)
+        assert committed_shards(Store(str(out))) == {0, 1, 2}
         assert set(rows_of(out)["status"].to_pylist()) == {"ok"}
-        finish(run, few_photos, out)
-        assert shard_bytes(out) == undisturbed
+        check_goes_on(waiting_photos, out, random_weights, undisturbed)
 
-    def test_killed_run_goes_on(self, started, few_photos, tmp_path, run, undisturbed):
-        started("engine.cpus=1").kill()
-        finish(run, few_photos, tmp_path / "out")
-        assert shard_bytes(tmp_path / "out") == undisturbed
-        assert not (tmp_path / "out" / "_work").exists()
+    def test_killed_run_goes_on(self, started, waiting_photos, tmp_path, random_weights, undisturbed):
+        started().kill()
+        check_goes_on(waiting_photos, tmp_path / "out", random_weights, undisturbed)
 
     def test_worker_processes_end_with_a_stopped_run(
-        self, few_photos, tmp_path, run, undisturbed, monkeypatch
+        self, waiting_photos, tmp_path, random_weights, undisturbed, monkeypatch
     ):
-        monkeypatch.setattr(local, "IN_PROCESS_IMAGES", 0)
+        monkeypatch.setenv("FACET_TEST_WAIT", "/nowhere")
         seen = []
 
         def stop(counts):
             seen.append(counts)
             signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(job.Progress, "add", lambda self, counts: stop(counts))
+        options = [*in_small_chunks(random_weights), "engine.cpus=2", "engine.in_process_up_to=0"]
+        config, out = load_config(NormalsRun, None, options), tmp_path / "out"
         with pytest.raises(job.Stopped):
-            run(few_photos, tmp_path, "plan.shard_size=4", "plan.chunk_size=2", "engine.cpus=2")
+            run_normals(str(waiting_photos), str(out), config, watch=stop)
         assert len(seen) == 1
-        assert local.multiprocessing.active_children() == []
-        monkeypatch.undo()
-        finish(run, few_photos, tmp_path)
-        assert shard_bytes(tmp_path) == undisturbed
+        assert multiprocessing.active_children() == []
+        check_goes_on(waiting_photos, out, random_weights, undisturbed)
 
     def test_workers_that_die_again_and_again_end_the_run_with_the_reason(
         self, few_photos, tmp_path, run, monkeypatch
     ):
-        monkeypatch.setattr(local, "IN_PROCESS_IMAGES", 0)
         monkeypatch.setattr(local, "_do", _die)
         with pytest.raises(FacetError, match="die again and again") as caught:
-            run(few_photos, tmp_path, "engine.cpus=2")
+            run(few_photos, tmp_path, "engine.cpus=2", "engine.in_process_up_to=0")
         assert caught.value.code == "worker_died"
         assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
@@ -428,14 +445,14 @@ def test_engine_is_chosen_by_size_and_cluster(monkeypatch):
 class TestCommandLine:
     def test_options_set_fields_and_the_summary_is_printed(self, few_photos, tmp_path, random_weights):
         arguments = [str(few_photos), str(tmp_path / "out"), "--weights", str(random_weights), "--limit", "2"]
-        options = "--detect paper --faces first --png tar --bits 16 --convention opencv --engine local"
+        options = "--detect paper --faces first --files tar --bits 16 --convention opencv --engine local"
         done = CliRunner().invoke(command, [*arguments, *options.split(), "--set", "engine.cpus=1"])
         assert done.exit_code == 0, done.output
         assert done.stdout.startswith("2 photos in ")
         assert f'pyarrow.dataset.dataset("{tmp_path}/out/records").to_table()' in done.stdout
         config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
         assert (config["detect"]["mode"], config["detect"]["faces"]) == ("paper", "first")
-        assert config["output"] == {"bits": 16, "convention": "opencv", "png": "tar", "report": True}
+        assert config["output"] == {"bits": 16, "convention": "opencv", "files": "tar", "report": True}
         assert (tmp_path / "out" / "files" / "shard-00000.tar").exists()
 
     @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class TestLines:
     def test_json(self, capsys):
         logs.set_up(as_json=True)
         assert logs.writes_json()
-        logs.shard_committed(7, Counts(images=3, faces=4))
+        logs.shard_committed(7, Counts(images=3, found=Counter(faces=4)))
         logs.unexpected_failures(faults())
         logs.unexpected_failures(faults("truncated"))
         logs.unexpected_failures(faults(uri="https://host/a.jpg"))
@@ -84,7 +84,7 @@ class TestLines:
     def test_text(self, capsys):
         logs.set_up()
         assert not logs.writes_json()
-        logs.shard_committed(7, Counts(images=1000, faces=1))
+        logs.shard_committed(7, Counts(images=1000, found=Counter(faces=1)))
         logs.unexpected_failures(faults())
         logs.say("A note.\x1b[2J")
         shard, photo, note = capsys.readouterr().err.split("\n")[:3]

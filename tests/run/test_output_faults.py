@@ -14,16 +14,17 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 from bad_images import encode, portrait
+from faulty_store import FaultyStore
+from normals_run import count_rows, work_in, write_rows
 from run_folder import failed, ok
 
 from jobs import entry
 from jobs.normals import command
 from pipeline.errors import OutputError
-from pipeline.run import records
-from pipeline.run.config import OutputConfig
-from pipeline.run.counts import count
+from pipeline.recipes.normals import RECIPE
+from pipeline.run.counts import Counts
 from pipeline.run.markers import committed_shards
-from pipeline.run.shards import commit_shard, write_part
+from pipeline.run.shards import commit_shard
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
@@ -57,11 +58,11 @@ def noisy_face(kilobytes: int) -> dict:
 
 def write(store: Store, session: str, kilobytes: int) -> None:
     chunks = [[noisy_face(kilobytes)], [failed(2, "/2.jpg", "truncated", "Cut.")]]
-    total = count([])
+    total, work = Counts(), work_in(store, session)
     for chunk, rows in enumerate(chunks):
-        write_part(store, session, 0, chunk, records.to_table(rows))
-        total += count(rows)
-    commit_shard(store, session, 0, 2, total, OutputConfig())
+        write_rows(work, 0, chunk, rows)
+        total += count_rows(rows)
+    commit_shard(work, 0, total)
 
 
 class TestFullDisk:
@@ -80,22 +81,18 @@ class TestFullDisk:
         write(store, "next", 200)
         assert committed_shards(store) == {0}
 
-    def test_marker_has_no_room(self, small_disk, monkeypatch):
+    def test_marker_has_no_room(self, small_disk):
         store = Store(str(small_disk))
-        create = Store.create
 
-        def fill_first(self, name):
+        def fill_first(name):
             if name.startswith("_done/"):
                 with (small_disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
                     while True:
                         file.write(b"\0" * 4096)
-            return create(self, name)
 
-        monkeypatch.setattr(Store, "create", fill_first)
         with pytest.raises(OutputError, match=r"Cannot write .*_done/00000\.json: No space left on device"):
-            write(store, "s", 100)
+            write(FaultyStore(str(small_disk), fill_first), "s", 100)
         assert committed_shards(store) == set()
-        monkeypatch.undo()
         (small_disk / "filler").unlink()
         write(store, "next", 100)
         assert committed_shards(store) == {0}
@@ -183,7 +180,7 @@ def test_run_goes_on_after_every_fault_of_its_output(facet, tmp_path):
     path = out / "records" / "shard-00002.parquet"
     path.write_bytes(before[path.name][:-100])
     assert_failed(facet(), "Shard 0", "shard-00000.parquet is missing", "facet validate", "--repair")
-    assert validate_run(str(out), repair=True, workers=1).repaired == [0, 2]
+    assert validate_run(RECIPE, str(out), repair=True, workers=1).repaired == [0, 2]
     assert facet().code == 0
     assert {path.name: path.read_bytes() for path in (out / "records").iterdir()} == before
-    assert validate_run(str(out), workers=1).sound
+    assert validate_run(RECIPE, str(out), workers=1).sound

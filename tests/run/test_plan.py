@@ -10,43 +10,51 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from faulty_store import FaultyStore, full_disk
+from normals_run import count_rows, write_rows
 from run_folder import failed
 
 from pipeline.errors import OutputError
-from pipeline.images.items import ListedFile
+from pipeline.images.items import ListedFile, ListedItem, one_folder_each, one_photo_each
+from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import plan as plans
-from pipeline.run.config import OutputConfig, PlanConfig
-from pipeline.run.counts import Counts
+from pipeline.run.config import PlanConfig
 from pipeline.run.ledger import chunk_refs
 from pipeline.run.markers import committed_shards
 from pipeline.run.plan import (
-    NewPhotos,
+    NewItems,
     Plan,
-    all_photos,
-    chunk_photos,
+    chunk_items,
+    count_images,
     cut,
     extend_plan,
     file_names,
     leftovers,
     plan_ids,
     read_plan,
+    shard_items,
     write_plan,
 )
-from pipeline.run.records import to_table
-from pipeline.run.shards import commit_shard, write_part
+from pipeline.run.shards import commit_shard
+from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
 
-def photos(count: int, start: int = 0) -> list[ListedFile]:
-    return [
+def photos(count: int, start: int = 0) -> list[ListedItem]:
+    files = (
         ListedFile(7 * index - 3, f"/photos/{index} é.jpg", 100 + index, f"e{index}")
         for index in range(start, start + count)
-    ]
+    )
+    return list(one_photo_each(files))
 
 
-def chunks_of(store: Store, plan: Plan, shards: range | None = None) -> list[list[ListedFile]]:
+def all_items(store: Store, plan: Plan) -> list[ListedItem]:
+    return [item for shard in range(plan.shards) for item in shard_items(store, plan, shard)]
+
+
+def chunks_of(store: Store, plan: Plan, shards: range | None = None) -> list[list[ListedItem]]:
     shards = range(plan.shards) if shards is None else shards
-    return [chunk_photos(store, plan, *reference) for reference in chunk_refs(plan, shards)]
+    return [chunk_items(store, plan, *reference) for reference in chunk_refs(plan, shards)]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -58,10 +66,10 @@ def test_every_photo_is_in_exactly_one_chunk(tmp_path, count):
     store = Store(str(tmp_path))
     plan = write_plan(store, photos(count), PlanConfig(shard_size=50, chunk_size=16))
     chunks = chunks_of(store, plan)
-    assert list(chain(*chunks)) == photos(count) == list(all_photos(store, plan))
+    assert list(chain(*chunks)) == photos(count) == all_items(store, plan)
     assert all(1 <= len(chunk) <= plan.chunk_size for chunk in chunks)
-    assert sum(plan.shard_images(shard) for shard in range(plan.shards)) == plan.images == count
-    assert plan.bytes == sum(photo.size or 0 for photo in photos(count))
+    assert sum(plan.shard_items(shard) for shard in range(plan.shards)) == plan.images == plan.items == count
+    assert plan.bytes == sum(item.photos[0].size or 0 for item in photos(count))
     assert read_plan(store) == plan
 
 
@@ -70,7 +78,7 @@ def test_plan_of_several_files_keeps_order_and_shards(tmp_path, monkeypatch):
     store = Store(str(tmp_path))
     plan = write_plan(store, photos(260), PlanConfig(shard_size=32, chunk_size=8))
     assert len(list((tmp_path / "plan").glob("*.parquet"))) == 3
-    assert list(all_photos(store, plan)) == photos(260)
+    assert all_items(store, plan) == photos(260)
     table = ds.dataset(sorted(map(str, (tmp_path / "plan").glob("*.parquet")))).to_table()
     assert table["shard"].to_pylist() == [index // 32 for index in range(260)]
 
@@ -128,7 +136,7 @@ def test_first_of_two_planners_wins(tmp_path):
         first.append(write_plan(store, photos(39), PlanConfig()))
 
     assert write_plan(store, overtaken(), PlanConfig()) == first[0] == read_plan(store)
-    assert list(all_photos(store, first[0])) == photos(39)
+    assert all_items(store, first[0]) == photos(39)
     assert leftovers(store, first[0]) == []
 
 
@@ -140,63 +148,54 @@ class TestExtension:
         plan = write_plan(store, photos(260), config, "run")
         before, chunks = content(tmp_path / "plan"), chunks_of(store, plan)
         for count, start in ((1, 260), (500, 261), (7, 761)):
-            new = NewPhotos(store, plan, photos(start + count))
+            new = NewItems(store, plan, photos(start + count))
             extended = extend_plan(store, plan, new, PlanConfig(shard_size=50, chunk_size=20), "run")
             assert (new.count, new.vanished) == (count, 0)
             assert extended.images == start + count
             assert chunks_of(store, extended, range(plan.shards)) == chunks
             plan, chunks = extended, chunks_of(store, extended)
         assert read_plan(store) == plan
-        assert list(chain(*chunks)) == photos(768) == list(all_photos(store, plan))
-        assert [(plan.shard_images(shard), plan.shard_chunks(shard)) for shard in (8, 9, 10)] == [
+        assert list(chain(*chunks)) == photos(768) == all_items(store, plan)
+        assert [(plan.shard_items(shard), plan.shard_chunks(shard)) for shard in (8, 9, 10)] == [
             (4, 1),
             (1, 1),
             (32, 4),
         ]
-        assert sum(plan.shard_images(shard) for shard in range(plan.shards)) == 768
-        assert plan.bytes == sum(photo.size or 0 for photo in photos(768))
+        assert sum(plan.shard_items(shard) for shard in range(plan.shards)) == 768
+        assert plan.bytes == sum(item.photos[0].size or 0 for item in photos(768))
         assert plan.run == "run"
         assert {name: data for name, data in content(tmp_path / "plan").items() if name in before} == (
             before | {"plan.json": store.read("plan/plan.json")}
         )
         table = ds.dataset([str(tmp_path / name) for name in file_names(plan)]).to_table()
-        assert table["uri"].to_pylist() == [photo.uri for photo in photos(768)]
+        assert table["uri"].to_pylist() == [item.uri for item in photos(768)]
         assert sorted(set(table["shard"].to_pylist())) == list(range(plan.shards))
 
     def test_new_and_vanished_photos_are_told_apart(self, tmp_path):
         store = Store(str(tmp_path))
         plan = write_plan(store, photos(100), PlanConfig())
-        new = NewPhotos(store, plan, [*photos(5, 200), *photos(90, 3), *photos(2, 300)])
-        assert [photo.id for photo in new] == [photo.id for photo in [*photos(5, 200), *photos(2, 300)]]
+        new = NewItems(store, plan, [*photos(5, 200), *photos(90, 3), *photos(2, 300)])
+        assert [item.id for item in new] == [photo.id for photo in [*photos(5, 200), *photos(2, 300)]]
         assert (new.count, new.vanished) == (7, 10)
-        assert np.array_equal(plan_ids(store, plan), sorted(photo.id for photo in photos(100)))
+        assert np.array_equal(plan_ids(store, plan, "id"), sorted(photo.id for photo in photos(100)))
 
     def test_nothing_new_changes_nothing(self, tmp_path):
         store = Store(str(tmp_path))
         plan = write_plan(store, photos(10), PlanConfig())
         before = content(tmp_path / "plan")
-        assert extend_plan(store, plan, NewPhotos(store, plan, photos(10)), PlanConfig()) == plan
+        assert extend_plan(store, plan, NewItems(store, plan, photos(10)), PlanConfig()) == plan
         assert content(tmp_path / "plan") == before
 
     @pytest.mark.parametrize("broken", ["plan/photos-", "plan/plan.json"])
-    def test_planner_that_is_killed_leaves_the_old_plan(self, tmp_path, monkeypatch, broken):
+    def test_planner_that_is_killed_leaves_the_old_plan(self, tmp_path, broken):
         store = Store(str(tmp_path))
         plan = write_plan(store, photos(40), PlanConfig())
-        with monkeypatch.context() as patch:
-            create = Store.create
-
-            def failing(self, name):
-                if name.startswith(broken):
-                    raise OutputError("killed")
-                return create(self, name)
-
-            patch.setattr(Store, "create", failing)
-            with pytest.raises(OutputError, match="killed"):
-                extend_plan(store, plan, photos(5, 40), PlanConfig())
+        with pytest.raises(OutputError, match="no space"):
+            extend_plan(FaultyStore(str(tmp_path), full_disk(broken)), plan, photos(5, 40), PlanConfig())
         assert read_plan(store) == plan
         assert len(leftovers(store, plan)) == (broken == "plan/plan.json")
         extended = extend_plan(store, plan, photos(5, 40), PlanConfig())
-        assert list(all_photos(store, extended)) == photos(45)
+        assert all_items(store, extended) == photos(45)
 
     def test_two_at_once_do_not_overwrite_each_other(self, tmp_path):
         store = Store(str(tmp_path))
@@ -210,7 +209,7 @@ class TestExtension:
             extend_plan(store, plan, overtaken(), PlanConfig())
         now = read_plan(store)
         assert now is not None
-        assert list(all_photos(store, now)) == [*photos(40), *photos(3, 50)]
+        assert all_items(store, now) == [*photos(40), *photos(3, 50)]
 
     def test_plan_stays_small(self, tmp_path):
         store = Store(str(tmp_path))
@@ -218,13 +217,13 @@ class TestExtension:
         for number in range(1, 31):
             plan = extend_plan(store, plan, photos(1, number), PlanConfig())
         assert len(store.read("plan/plan.json")) < 300 + 30 * 120
-        assert list(all_photos(store, plan)) == photos(31)
+        assert all_items(store, plan) == photos(31)
 
 
 def test_shards_beyond_the_padding_of_names(tmp_path):
     """Names have five digits, and more from shard 100,000 on."""
     store = Store(str(tmp_path))
-    large = Plan(images=10**7, bytes=0, shard_size=100, chunk_size=10, digest="", token="large")
+    large = Plan(items=10**7, images=10**7, bytes=0, shard_size=100, chunk_size=10, digest="", token="large")
     store.write("plan/plan.json", json.dumps(asdict(large)).encode())
     for name in file_names(large):
         store.write(name, b"")
@@ -232,11 +231,44 @@ def test_shards_beyond_the_padding_of_names(tmp_path):
     assert (large.shards, plan.shards) == (100_000, 100_002)
     assert chunks_of(store, plan, range(100_000, 100_002)) == [photos(2), photos(1, 2)]
     with pytest.raises(IndexError):
-        plan.shard_images(100_002)
-    write_part(store, "s", 100_001, 0, to_table([failed(1, "/1", "truncated", "Cut.")]))
-    commit_shard(store, "s", 100_001, 1, Counts(images=1), OutputConfig())
+        plan.shard_items(100_002)
+    rows, work = [failed(1, "/1", "truncated", "Cut.")], Work(store, "s", plan, RECIPE, NormalsRun())
+    write_rows(work, 100_001, 0, rows)
+    commit_shard(work, 100_001, count_rows(rows))
     assert committed_shards(store) == {100_001}
     assert ds.dataset(f"{tmp_path}/records").count_rows() == 1
+
+
+class TestFolders:
+    """Items of several photos."""
+
+    @staticmethod
+    def folders(*sizes: int) -> list[ListedItem]:
+        files = [
+            ListedFile(1000 * folder + index, f"/people/{folder:03}/{index}.jpg", 10)
+            for folder, size in enumerate(sizes)
+            for index in range(size)
+        ]
+        return list(one_folder_each(files))
+
+    def test_shards_and_chunks_end_at_items(self, tmp_path):
+        items = self.folders(*([1, 2, 3, 7] * 20))
+        store = Store(str(tmp_path))
+        plan = write_plan(store, items, PlanConfig(shard_size=32, chunk_size=5))
+        assert (plan.items, plan.images, plan.bytes, plan.shards) == (80, 260, 2600, 3)
+        assert list(chain(*chunks_of(store, plan))) == items == all_items(store, plan)
+        assert [len(chunk) for chunk in chunks_of(store, plan, range(1))] == [5] * 6 + [2]
+        assert count_images(store, plan, range(plan.shards)) == 260
+        assert count_images(store, plan, [2]) == sum(len(item.photos) for item in items[64:])
+
+    def test_extension_takes_new_items_and_names_changed_ones(self, tmp_path):
+        store = Store(str(tmp_path))
+        plan = write_plan(store, self.folders(2, 2, 2), PlanConfig())
+        new = NewItems(store, plan, self.folders(2, 3, 1, 4))
+        extended = extend_plan(store, plan, new, PlanConfig())
+        assert (new.count, new.changed, new.vanished) == (1, 1, 0)
+        assert (extended.items, extended.images) == (4, 10)
+        assert [len(item.photos) for item in all_items(store, extended)] == [2, 2, 2, 4]
 
 
 @pytest.mark.s3
@@ -249,6 +281,6 @@ def test_first_of_two_planners_wins_on_s3(moto_bucket, monkeypatch):
     assert not store.write_new("plan/plan.json", b"{}")
     assert read_plan(store) == plan
     monkeypatch.undo()
-    extended = extend_plan(store, plan, NewPhotos(store, plan, photos(50)), PlanConfig())
-    assert list(all_photos(store, extended)) == photos(50)
+    extended = extend_plan(store, plan, NewItems(store, plan, photos(50)), PlanConfig())
+    assert all_items(store, extended) == photos(50)
     assert leftovers(store, extended) == []

@@ -11,19 +11,18 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 from click.testing import CliRunner, Result
+from normals_run import make_plan, run_normals
 
 from jobs import normals, plan
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError
-from pipeline.images.items import ListedFile
-from pipeline.recipes.normals import NormalsRun
+from pipeline.images.items import ListedFile, one_photo_each
+from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import estimate as estimates
 from pipeline.run import folder as folders
-from pipeline.run import job
 from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
-from pipeline.run.folder import make_plan
-from pipeline.run.plan import NewPhotos, read_plan, write_plan
+from pipeline.run.plan import NewItems, read_plan, write_plan
 from pipeline.run.state import OWN_NAMES, read_state
 from pipeline.run.status import run_status
 from pipeline.storage.store import Store
@@ -125,16 +124,13 @@ def test_plan_without_its_photos_is_said(facet, source, tmp_path):
     assert "The plan in" in str(done.exception)
 
 
-def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, tmp_path, monkeypatch):
-    add = job.Progress.add
-
-    def lifted(self, counts):
-        monkeypatch.undo()
+def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, random_weights, tmp_path):
+    def lifted(counts):
         facet(plan, "--extend")
-        add(self, counts)
 
-    monkeypatch.setattr(job.Progress, "add", lifted)
-    facet(normals, "--limit", "2")
+    settings = [f"normals.weights={random_weights}", "plan.shard_size=2", "engine.cpus=1"]
+    config = load_config(NormalsRun, None, [*settings, "output.report=false"])
+    run_normals(str(source), str(tmp_path / "out"), config, limit=2, watch=lifted)
     status = run_status(Store(str(tmp_path / "out")))
     assert (status.status, status.counts.images) == ("complete", 5)
     assert facet(normals).stdout.startswith("5 photos in ")
@@ -217,12 +213,12 @@ def test_another_run_that_is_planned_meanwhile_is_not_mixed_up(source, random_we
         make_plan(str(source), out, second)
 
 
-def test_new_photos_are_found_in_flat_memory(tmp_path):
+def test_new_items_are_found_in_flat_memory(tmp_path):
     """A million ids, and nothing else of the plan, are held."""
     store = Store(str(tmp_path))
     count = 20_000
-    listed = [ListedFile(number * 977, f"/photos/{number:0100}.jpg") for number in range(count)]
-    new = NewPhotos(store, write_plan(store, listed, PlanConfig()), iter(listed))
+    files = [ListedFile(number * 977, f"/photos/{number:0100}.jpg") for number in range(count)]
+    new = NewItems(store, write_plan(store, one_photo_each(files), PlanConfig()), one_photo_each(files))
     held = [value for value in vars(new).values() if isinstance(value, np.ndarray)]
     assert sum(value.nbytes for value in held) == 9 * count
     assert list(new) == []
@@ -233,7 +229,7 @@ class TestEstimate:
         config = EstimateConfig(images_per_cpu=10, cpu_hour_price=0.05, currency="EUR")
         found = estimate_run(3_600_000, Resources(20, 0, "of the cluster"), config)
         assert (found.rate, found.hours, found.cost) == (200, 5, 5)
-        assert describe_estimate(found) == [
+        assert describe_estimate(RECIPE, found) == [
             "The records will take about 720.0 GB.",
             "Time on 20 CPU cores of the cluster: about 5 h 0 min, at 200 photos a second.",
             "Cost: about 5.00 EUR.",
@@ -258,7 +254,7 @@ class TestEstimate:
         assert (found.hours is None) == (resources.gpus != 0)
         assert len(found.lacking) == len(lacking)
         assert all(name in line for name, line in zip(lacking, found.lacking, strict=True))
-        assert "Cost: not known." in describe_estimate(found)
+        assert "Cost: not known." in describe_estimate(RECIPE, found)
 
     def test_resources(self, monkeypatch):
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -267,7 +263,7 @@ class TestEstimate:
 
         def found(engine=None, **config):
             settings = NormalsRun(engine=EngineConfig(**(engine or {})), **config)
-            return find_resources(settings)
+            return find_resources(RECIPE, settings)
 
         assert (found().cpus, found().gpus) == (8, 1)
         assert found({"cpus": 3}).cpus == 3

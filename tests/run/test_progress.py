@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 
 from pipeline.run.counts import Counts
 from pipeline.run.job import Result
 from pipeline.run.progress import Progress
-from pipeline.run.records import FAILED, NO_FACE, OK
+from pipeline.run.records import FAILED, OK
 from pipeline.run.summary import summarise, summarise_stopped
 
 
@@ -20,7 +21,7 @@ class Clock:
 
 
 def counts(images: int, faces: int = 0, **failures: int) -> Counts:
-    total = Counts(images=images, faces=faces)
+    total = Counts(images=images, found=Counter(faces=faces))
     total.error_codes.update(failures)
     return total
 
@@ -59,7 +60,9 @@ def test_bar_in_a_terminal():
 
 
 def test_summary_names_failures_by_code_and_how_to_go_on():
-    total = Counts(images=5, faces=2, statuses={OK: 1, NO_FACE: 1, FAILED: 3})
+    total = Counts(
+        records=5, images=5, found=Counter(faces=2), statuses=Counter({OK: 1, "no_face": 1, FAILED: 3})
+    )
     total.error_codes.update(truncated=2, empty_file=1)
     total.examples = {"truncated": [("/a\x1b[2J.jpg", "Ends\nearly.")], "empty_file": [("/ü.jpg", "Empty.")]}
     text = summarise(Result(total, 2.5, [], "out/report/index.html"), "out/")

@@ -26,11 +26,11 @@ def run(random_weights, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
 
-    def start(source: Path, out: Path, cpus: int, *options: str) -> job.Result:
+    def start(source: Path, out: Path, cpus: int, *options: str, watch=None) -> job.Result:
         settings = [f"normals.weights={random_weights}", "plan.shard_size=16", "output.report=false"]
         settings += ["engine.name=ray", f"engine.cpus={cpus}", *options]
         config = load_config(NormalsRun, None, settings)
-        return run_normals(str(source), str(out), config, say=lambda line: None)
+        return run_normals(str(source), str(out), config, say=lambda line: None, watch=watch)
 
     return start
 
@@ -50,12 +50,12 @@ def test_ray_and_local_write_the_same_bytes(mixed_photos, mixed_run, tmp_path, r
     assert not (tmp_path / "_work").exists()
 
 
-def test_failing_and_stopped_runs_end_and_go_on(mixed_photos, mixed_run, tmp_path, run, monkeypatch):
+def test_failing_and_stopped_runs_end_and_go_on(mixed_photos, mixed_run, tmp_path, run):
     import ray
 
     photos, out = mixed_photos[0], tmp_path / "out"
     with pytest.raises(PlanError, match="the cluster has 1"):
-        run(photos, out, 1, "engine.crop_workers=9")
+        run(photos, out, 1, "engine.workers.crop=9")
     assert not ray.is_initialized()
     (out / "records").mkdir()
     (out / "records" / "shard-00001.parquet").mkdir()  # where a file is to be
@@ -64,13 +64,11 @@ def test_failing_and_stopped_runs_end_and_go_on(mixed_photos, mixed_run, tmp_pat
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
     (out / "records" / "shard-00001.parquet").rmdir()
 
-    def stop(self, counts):
+    def stop(counts):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(job.Progress, "add", stop)
-        with pytest.raises(job.Stopped):
-            run(photos, out, 2)
+    with pytest.raises(job.Stopped):
+        run(photos, out, 2, watch=stop)
     assert not ray.is_initialized()
     run(photos, out, 2)
     assert shard_bytes(out) == shard_bytes(mixed_run)

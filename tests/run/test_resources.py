@@ -6,16 +6,21 @@ import pytest
 
 from pipeline.errors import PlanError
 from pipeline.run.config import EngineConfig
-from pipeline.run.engines.resources import IO_CPUS, Shares, plan_resources
+from pipeline.run.engines.resources import IO_CPUS, Shares
+from pipeline.run.engines.resources import plan_resources as plan_for
+from pipeline.run.recipe import Stage
+
+STAGES = (Stage("crop", list), Stage("normals", list, "network"))
+
+
+def plan_resources(cpus: float, gpus: float, config: EngineConfig, device: str = "auto") -> Shares:
+    return plan_for(cpus, gpus, config, STAGES, device)
 
 
 def demands(shares: Shares) -> list[tuple[float, float]]:
     """(CPUs, GPUs) of everything that runs at the same time, actors first, as Ray starts them."""
-    return (
-        [(shares.crop_cpus, 0.0)] * shares.crop_actors
-        + [(shares.normals_cpus, shares.normals_gpus)] * shares.normals_actors
-        + [(IO_CPUS, 0.0)] * (shares.read_actors + shares.write_actors + shares.commit_actors)
-    )
+    actors = [(share.cpus, share.gpus) for share in shares.stages for _ in range(share.actors)]
+    return actors + ([(IO_CPUS, 0.0)] * (shares.read_actors + shares.write_actors + shares.commit_actors))
 
 
 def fits(shares: Shares, nodes: list[tuple[float, float]], spread: bool) -> bool:
@@ -54,7 +59,8 @@ def fits(shares: Shares, nodes: list[tuple[float, float]], spread: bool) -> bool
 def test_everything_fits_at_once(nodes, spread):
     cpus, gpus = (float(sum(column)) for column in zip(*nodes, strict=True))
     shares = plan_resources(cpus, gpus, EngineConfig())
-    assert min(value for name, value in vars(shares).items() if name.endswith("_actors")) >= 1
+    assert min(share.actors for share in shares.stages) >= 1
+    assert min(shares.read_actors, shares.write_actors, shares.commit_actors) >= 1
     assert shares.cpus <= cpus
     assert shares.gpus <= gpus
     assert fits(shares, [(float(cpu), float(gpu)) for cpu, gpu in nodes], spread)
@@ -62,18 +68,28 @@ def test_everything_fits_at_once(nodes, spread):
 
 def test_every_core_has_work():
     shares = plan_resources(64, 0, EngineConfig())
-    assert (shares.crop_actors, shares.normals_actors, shares.normals_gpus) == (64, 64, 0)
+    assert [(share.name, share.actors, share.gpus) for share in shares.stages] == [
+        ("crop", 64, 0),
+        ("normals", 64, 0),
+    ]
 
 
 def test_gpus_run_the_network():
     shares = plan_resources(32, 4, EngineConfig(gpus_per_worker=0.5))
-    assert (shares.crop_actors, shares.normals_actors, shares.normals_gpus) == (32, 8, 0.5)
+    assert [(share.actors, share.gpus) for share in shares.stages] == [(32, 0), (8, 0.5)]
     assert plan_resources(32, 4, EngineConfig(), device="cpu").gpus == 0
 
 
 def test_given_worker_counts_are_kept():
-    shares = plan_resources(8, 0, EngineConfig(crop_workers=5, normals_workers=3))
-    assert (shares.crop_actors, shares.normals_actors) == (5, 3)
+    shares = plan_resources(8, 0, EngineConfig(workers={"crop": 5, "normals": 3}))
+    assert [share.actors for share in shares.stages] == [5, 3]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_any_number_of_stages_fits(count):
+    stages = [Stage(f"s{number}", list) for number in range(count)]
+    for cpus in (1, 2, 7, 64):
+        assert plan_for(cpus, 0, EngineConfig(), stages, "cpu").cpus <= cpus
 
 
 @pytest.mark.parametrize(
@@ -83,9 +99,9 @@ def test_given_worker_counts_are_kept():
         (0.5, 0, {}, "auto", "0.5 CPUs"),
         (4, 0, {}, "cuda", "0 GPUs"),
         (4, 0.5, {}, "cuda:0", "0.5 GPUs"),
-        (2, 0, {"crop_workers": 6}, "auto", "6 crop workers and 2 normals workers"),
-        (2, 0, {"normals_workers": 60}, "auto", "the cluster has 2"),
-        (8, 1, {"normals_workers": 2}, "auto", "need 2 GPUs"),
+        (2, 0, {"workers": {"crop": 6}}, "auto", "6 crop workers and 2 normals workers"),
+        (2, 0, {"workers": {"normals": 60}}, "auto", "the cluster has 2"),
+        (8, 1, {"workers": {"normals": 2}}, "auto", "need 2 GPUs"),
     ],
 )
 def test_impossible_plans_are_refused_with_the_reason(cpus, gpus, config, device, reason):

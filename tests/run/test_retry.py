@@ -16,16 +16,18 @@ import pyarrow.dataset as ds
 import pytest
 from bad_images import encode, portrait
 from click.testing import CliRunner
+from faulty_store import FaultyStore
+from normals_run import run_normals
 
 from jobs.retry import command
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError
 from pipeline.images.png import decode_png
-from pipeline.recipes.normals import NormalsRun
+from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.counts import Counts
 from pipeline.run.engines import local
-from pipeline.run.job import run_normals
 from pipeline.run.retry import compare, describe, having, retry_run
+from pipeline.run.shards import commit_shard
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
@@ -98,9 +100,10 @@ def content_of(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def retry(out: Path, codes: str, *options: str):
+def retry(out: Path | Store, codes: str, *options: str):
     lines: list[str] = []
-    return retry_run(str(out), codes.split(","), None, options, lines.append)
+    out = out if isinstance(out, Store) else str(out)
+    return retry_run(RECIPE, out, codes.split(","), None, options, lines.append)
 
 
 def statuses(out: Path) -> list[tuple[str, str | None]]:
@@ -134,9 +137,9 @@ class TestRecovered:
         done = retry(lacking, "not_found", "output.report=true")
         assert_same(lacking, whole)
         assert {path: path.stat().st_mtime_ns for path in lacking.rglob("*-00001*")} == before
-        assert (done.tried, done.with_faces, done.no_face, done.failed) == ({"not_found": 3}, 3, 0, {})
+        assert (done.tried, done.ok, done.empty, done.failed) == ({"not_found": 3}, 3, 0, {})
         assert (done.shards, done.open, done.counts.images) == (2, 0, 10)
-        assert validate_run(str(lacking), workers=1).sound
+        assert validate_run(RECIPE, str(lacking), workers=1).sound
         assert not (lacking / "_work").exists()
         state = json.loads((lacking / "run.json").read_text())
         assert state["status"] == "complete"
@@ -151,11 +154,10 @@ class TestRecovered:
         assert "not_found" not in page
         assert "1 photo with the same bytes" in page
 
-    def test_processes(self, lacking, whole, monkeypatch):
-        monkeypatch.setattr(local, "IN_PROCESS_IMAGES", 0)
-        done = retry(lacking, "all", "engine.cpus=2")
+    def test_processes(self, lacking, whole):
+        done = retry(lacking, "all", "engine.cpus=2", "engine.in_process_up_to=0")
         assert_same(lacking, whole)
-        assert describe(done) == (
+        assert describe(done, RECIPE) == (
             "Tried again: 4 photos (not_found: 3, empty_file: 1); 3 shards written anew.\n"
             "  3 have faces now, 0 have none, 1 failed again (empty_file: 1)."
         )
@@ -182,7 +184,7 @@ class TestRecovered:
         start(tmp_path, "decode.max_pixels=10000")
         assert Counter(code for _, code in statuses(tmp_path))["too_many_pixels"] == 8
         done = retry(tmp_path, "too_many_pixels", "decode.max_pixels=1000000")
-        assert (done.with_faces, done.failed) == (8, {})
+        assert (done.ok, done.failed) == (8, {})
         (entry,) = json.loads((tmp_path / "run.json").read_text())["retries"]
         assert entry["changed"] == ["decode.max_pixels: 10000 -> 1000000"]
 
@@ -191,7 +193,7 @@ class TestRefused:
     def test_nothing_to_try(self, lacking):
         state = (lacking / "run.json").read_bytes()
         done = retry(lacking, "timeout,crashed")
-        assert describe(done) == "There is no photo to try again."
+        assert describe(done, RECIPE) == "There is no photo to try again."
         assert done.counts.images == 10
         assert (lacking / "run.json").read_bytes() == state
 
@@ -231,69 +233,57 @@ class TestRefused:
 
 
 class TestInterrupted:
-    def test_failing_before_the_commit_changes_nothing(self, lacking, whole, monkeypatch):
+    def test_failing_before_the_commit_changes_nothing(self, lacking, whole):
         before = content_of(lacking / "records"), content_of(lacking / "_done")
-        create = Store.create
 
-        def full(self, name):
+        def full(name):
             if name.endswith("00000/0001.parquet"):
                 raise OutputError("no space left")
-            return create(self, name)
 
-        monkeypatch.setattr(Store, "create", full)
         with pytest.raises(OutputError, match="no space"):
-            retry(lacking, "not_found")
+            retry(FaultyStore(str(lacking), full), "not_found")
         assert (content_of(lacking / "records"), content_of(lacking / "_done")) == before
-        monkeypatch.undo()
         retry(lacking, "not_found")
         assert_same(lacking, whole)
 
-    def test_failing_within_the_commit_leaves_a_shard_to_be_done(self, lacking, whole, start, monkeypatch):
-        create = Store.create
-
-        def full(self, name):
+    def test_failing_within_the_commit_leaves_a_shard_to_be_done(self, lacking, whole, start):
+        def full(name):
             if name == "records/shard-00002.parquet":
                 assert not (lacking / "_done" / "00002.json").exists(), "the marker goes first"
                 raise OutputError("no space left")
-            return create(self, name)
 
-        monkeypatch.setattr(Store, "create", full)
         with pytest.raises(OutputError, match="no space"):
-            retry(lacking, "not_found")
-        monkeypatch.undo()
+            retry(FaultyStore(str(lacking), full), "not_found")
         state = json.loads((lacking / "run.json").read_text())
         assert (state["status"], state["counts"]["images"]) == ("stopped", 8)
         (entry,) = state["retries"]
         assert entry["tried"] == {"not_found": 2}, "of the shard that was committed"
-        found = validate_run(str(lacking), workers=1)
+        found = validate_run(RECIPE, str(lacking), workers=1)
         assert (found.sound, found.open) == (True, [2])
         start(lacking)
         assert_same(lacking, whole)
         state = json.loads((lacking / "run.json").read_text())
         assert (state["status"], state["retries"]) == ("complete", [entry])
 
-    def test_a_run_beside_it_leaves_its_work_alone(self, lacking, whole, start, monkeypatch):
-        commit = local._commit
+    def test_a_run_beside_it_leaves_its_work_alone(self, lacking, whole, start):
+        begun = []
 
-        def beside(work, shard, counts):
-            monkeypatch.undo()
-            start(lacking)
-            commit(work, shard, counts)
+        def beside(name):
+            if name.endswith("00000/0001.parquet") and not begun:
+                begun.append(name)
+                start(lacking)
 
-        monkeypatch.setattr(local, "_commit", beside)
-        retry(lacking, "not_found")
+        retry(FaultyStore(str(lacking), beside), "not_found")
         assert_same(lacking, whole)
         assert not (lacking / "_work").exists()
 
     def test_lost_work_costs_no_shard(self, lacking, monkeypatch):
-        commit = local._commit
-
         def lost(work, shard, counts):
             work.store.remove(f"_work/{work.session}")
-            commit(work, shard, counts)
+            commit_shard(work, shard, counts)
 
         before = content_of(lacking / "records"), content_of(lacking / "_done")
-        monkeypatch.setattr(local, "_commit", lost)
+        monkeypatch.setattr(local, "commit_shard", lost)
         with pytest.raises(OutputError, match="is gone"):
             retry(lacking, "not_found")
         assert (content_of(lacking / "records"), content_of(lacking / "_done")) == before
@@ -313,7 +303,7 @@ class TestInterrupted:
             process.kill()
             process.communicate()
         # The first chunk of a shard had just been written; that shard may have been about to be committed.
-        if still_open := validate_run(str(lacking), workers=1).open:
+        if still_open := validate_run(RECIPE, str(lacking), workers=1).open:
             assert still_open == [0]
             start(lacking)
         retry(lacking, "not_found")
@@ -323,9 +313,9 @@ class TestInterrupted:
 def test_what_became_of_the_photos_follows_from_the_sums():
     before = Counts(statuses=Counter(ok=5, no_face=2, failed=7), error_codes=Counter(timeout=4, crashed=3))
     after = Counts(statuses=Counter(ok=7, no_face=3, failed=4), error_codes=Counter(truncated=1, crashed=3))
-    assert having(before, {"timeout", "no_face"}) == {"timeout": 4, "no_face": 2}
-    done = compare(before, after, {"timeout"})
-    assert (done.tried, done.with_faces, done.no_face, done.failed) == (
+    assert having(before, {"timeout", "no_face"}, "no_face") == {"timeout": 4, "no_face": 2}
+    done = compare(before, after, {"timeout"}, "no_face")
+    assert (done.tried, done.ok, done.empty, done.failed) == (
         {"timeout": 4},
         2,
         1,

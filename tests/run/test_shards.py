@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from faulty_store import FaultyStore, full_disk
 from normals_run import count_rows, work_in, write_rows
 from run_folder import face, failed, lit_crop, no_face, ok
 
@@ -106,20 +107,11 @@ def test_pngs_as_tar(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["_done/", "records/", "files/"])
-def test_shard_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch, broken):
+def test_shard_that_cannot_be_written_whole_is_not_there(tmp_path, broken):
     store = Store(str(tmp_path))
-    create = Store.create
-
-    def failing(self, name):
-        if name.startswith(broken):
-            raise OutputError("no space left")
-        return create(self, name)
-
-    monkeypatch.setattr(Store, "create", failing)
     with pytest.raises(OutputError, match="no space"):
-        commit(store, "tar")
+        commit(FaultyStore(str(tmp_path), full_disk(broken)), "tar")
     assert committed_shards(store) == set()
-    monkeypatch.undo()
     commit(store, "tar", "next")
     assert committed_shards(store) == {7}
 
@@ -229,17 +221,14 @@ class TestMerging:
         assert marker.counts.bytes_read == 300
         assert marker.counts.seconds["read"] == 1.5
 
-    def test_the_marker_is_gone_while_files_change(self, tmp_path, monkeypatch):
-        store = Store(str(tmp_path))
+    def test_the_marker_is_gone_while_files_change(self, tmp_path):
+        store, seen = Store(str(tmp_path)), {}
         commit(store)
-        create, seen = Store.create, {}
 
-        def watched(self, name):
+        def watch(name):
             seen[name] = committed_shards(store)
-            return create(self, name)
 
-        monkeypatch.setattr(Store, "create", watched)
-        self.merge(store, [[self.NEW], []])
+        self.merge(FaultyStore(str(tmp_path), watch), [[self.NEW], []])
         assert seen["records/shard-00007.parquet"] == seen["_done/00007.json"] == set()
         assert committed_shards(store) == {7}
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from normals_run import count_rows, write_rows
 from run_folder import failed, no_face
 
 from jobs.status import command
 from pipeline.errors import OutputError
-from pipeline.images.items import ListedFile
-from pipeline.run import records
-from pipeline.run.config import OutputConfig, PlanConfig
-from pipeline.run.counts import Counts
+from pipeline.images.items import ListedFile, one_photo_each
+from pipeline.recipes.normals import RECIPE, NormalsRun
+from pipeline.run.config import PlanConfig
 from pipeline.run.markers import marker_name
-from pipeline.run.plan import extend_plan, write_plan
-from pipeline.run.shards import commit_shard, write_part
-from pipeline.run.state import KIND
+from pipeline.run.plan import extend_plan, read_plan, write_plan
+from pipeline.run.shards import commit_shard
 from pipeline.run.status import RunStatus, describe_status, recent_rate, run_status
+from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -35,8 +35,8 @@ def make_run(folder: Path, photos: int = 10, status: str = "running", **state: A
     """A run over photos of which each is a shard."""
     store = Store(str(folder))
     listed = [ListedFile(number, f"/{number}.jpg", 100) for number in range(photos)]
-    write_plan(store, listed, PlanConfig(shard_size=1))
-    values = {"kind": KIND, "status": status, "started": BEGAN.isoformat(), "ended": None, **state}
+    write_plan(store, one_photo_each(listed), PlanConfig(shard_size=1))
+    values = {"kind": "facet normals", "status": status, "started": BEGAN.isoformat(), "ended": None, **state}
     store.write("run.json", json.dumps(values).encode())
     return store
 
@@ -44,8 +44,9 @@ def make_run(folder: Path, photos: int = 10, status: str = "running", **state: A
 def commit(store: Store, shard: int, committed: datetime | None, code: str | None = None) -> None:
     uri = f"/{shard}.jpg"
     row = failed(shard, uri, code, "Cut.") if code else no_face(shard, uri)
-    write_part(store, "s", shard, 0, records.to_table([row]))
-    commit_shard(store, "s", shard, 1, Counts(images=1), OutputConfig())
+    work = Work(store, "s", read_plan(store), RECIPE, NormalsRun())
+    write_rows(work, shard, 0, [row])
+    commit_shard(work, shard, count_rows([row]))
     marker = json.loads(store.read(marker_name(shard)))
     if committed is None:
         del marker["committed"]  # as earlier versions wrote them
@@ -143,11 +144,10 @@ def test_extension_counts(tmp_path):
     store = make_run(tmp_path, photos=1, status="complete")
     commit(store, 0, after(10))
     assert run_status(store).status == "complete"
-    from pipeline.run.plan import read_plan
-
     plan = read_plan(store)
     assert plan is not None
-    extend_plan(store, plan, [ListedFile(7, "/7.jpg"), ListedFile(8, "/8.jpg")], PlanConfig())
+    new = one_photo_each([ListedFile(7, "/7.jpg"), ListedFile(8, "/8.jpg")])
+    extend_plan(store, plan, new, PlanConfig())
     found = run_status(store)
     assert (found.images_done, found.images, found.shards_done, found.shards) == (1, 3, 1, 2)
 

@@ -12,20 +12,18 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+from normals_run import count_rows, make_plan, run_normals, work_in, write_rows
 from PIL import Image
 from run_folder import failed
 
 from pipeline.config import load_config
 from pipeline.errors import OutputError
 from pipeline.images.sources import list_input
-from pipeline.recipes.normals import NormalsRun
-from pipeline.run import job, records
-from pipeline.run.config import OutputConfig
-from pipeline.run.counts import Counts
-from pipeline.run.folder import make_plan
-from pipeline.run.job import Result, run_normals
+from pipeline.recipes.normals import RECIPE, NormalsRun
+from pipeline.run import job
+from pipeline.run.job import Result
 from pipeline.run.markers import committed_shards
-from pipeline.run.shards import commit_shard, write_part
+from pipeline.run.shards import commit_shard
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
@@ -50,9 +48,10 @@ def photos(tmp_path_factory) -> Path:
 def run(random_weights, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    def start(source: Path, out: Path) -> Result:
+    def start(source: Path, out: Path, watch=None) -> Result:
         settings = [*SETTINGS, f"normals.weights={random_weights}"]
-        return run_normals(str(source), str(out), load_config(NormalsRun, None, settings), say=lambda _: None)
+        config = load_config(NormalsRun, None, settings)
+        return run_normals(str(source), str(out), config, say=lambda _: None, watch=watch)
 
     return start
 
@@ -134,97 +133,85 @@ def test_end_of_one_does_not_harm_the_other(start, photos, tmp_path, alone, run,
     check(out, alone, photos)
 
 
-def test_other_run_ends_first_and_tidies_up(photos, tmp_path, alone, run, monkeypatch):
+def test_other_run_ends_first_and_tidies_up(photos, tmp_path, alone, run):
     """In the middle of the first run a second does everything and removes all scratch files."""
     out = tmp_path / "out"
-    add = job.Progress.add
     seen = []
 
-    def interrupted(self, counts):
+    def interrupted(counts):
         seen.append(counts)
         if len(seen) == 1:
             assert list((out / "_work").iterdir())
             run(photos, out)
             assert not (out / "_work").exists()
-        add(self, counts)
 
-    monkeypatch.setattr(job.Progress, "add", interrupted)
-    assert run(photos, out).counts.images == 6
+    assert run(photos, out, interrupted).counts.images == 6
     check(out, alone, photos)
 
 
-def test_failure_when_all_is_done_is_none(photos, tmp_path, alone, run, monkeypatch):
+def test_failure_when_all_is_done_is_none(photos, tmp_path, alone, run):
     out = tmp_path / "out"
 
-    def overtaken(self, counts):
-        monkeypatch.undo()
+    def overtaken(counts):
         run(photos, out)
         raise OutputError("Cannot write a part.")
 
-    monkeypatch.setattr(job.Progress, "add", overtaken)
-    assert run(photos, out).counts.images == 6
+    assert run(photos, out, overtaken).counts.images == 6
     check(out, alone, photos)
 
 
-def test_failure_before_all_is_done_is_one(photos, tmp_path, alone, run, monkeypatch):
+def test_failure_before_all_is_done_is_one(photos, tmp_path, alone, run):
     out = tmp_path / "out"
 
-    def failing(self, counts):
+    def failing(counts):
         raise OutputError("Cannot write a part.")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(job.Progress, "add", failing)
-        with pytest.raises(OutputError, match="a part"):
-            run(photos, out)
+    with pytest.raises(OutputError, match="a part"):
+        run(photos, out, failing)
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
     run(photos, out)
     check(out, alone, photos)
 
 
-def test_stopped_run_removes_its_own_scratch_files_alone(photos, tmp_path, alone, run, monkeypatch):
+def test_stopped_run_removes_its_own_scratch_files_alone(photos, tmp_path, alone, run):
     out = tmp_path / "out"
     store = Store(str(out))
 
-    def stop(self, counts):
+    def stop(counts):
         store.write("_work/other/00000/0000.parquet", b"of a session that is alive")
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(job.Progress, "add", stop)
-        with pytest.raises(job.Stopped):
-            run(photos, out)
+    with pytest.raises(job.Stopped):
+        run(photos, out, stop)
     assert store.names("_work") == ["other"]
     run(photos, out)
     check(out, alone, photos)
 
 
-def test_extension_while_a_run_goes_on(photos, tmp_path, random_weights, run, monkeypatch):
+def test_extension_while_a_run_goes_on(photos, tmp_path, random_weights, run):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     names = sorted(path.name for path in photos.iterdir())
     for name in names[:2]:
         shutil.copy(photos / name, source)
     config = load_config(NormalsRun, None, [*SETTINGS, f"normals.weights={random_weights}"])
-    add = job.Progress.add
+    seen = []
 
-    def extended(self, counts):
-        monkeypatch.undo()
-        for name in names[2:]:
-            shutil.copy(photos / name, source)
-        assert make_plan(str(source), str(out), config, extend=True).new == 4
-        add(self, counts)
+    def extended(counts):
+        seen.append(counts)
+        if len(seen) == 1:
+            for name in names[2:]:
+                shutil.copy(photos / name, source)
+            assert make_plan(str(source), str(out), config, extend=True).new == 4
 
-    monkeypatch.setattr(job.Progress, "add", extended)
-    assert run(source, out).counts.images == 6
+    assert run(source, out, extended).counts.images == 6
     state = json.loads((out / "run.json").read_text())
     assert (state["status"], state["plan"]["extensions"]) == ("complete", 1)
     uris = ds.dataset(f"{out}/records").to_table(columns=["uri"])["uri"].to_pylist()
     assert sorted(uris) == sorted(str(source / name) for name in names)
 
 
-def test_extension_that_was_being_written_when_a_run_began(
-    photos, tmp_path, random_weights, run, monkeypatch
-):
+def test_extension_that_was_being_written_when_a_run_began(photos, tmp_path, random_weights, run):
     source, later, out, other = (tmp_path / name for name in ("in", "later", "out", "other"))
     source.mkdir()
     later.mkdir()
@@ -242,18 +229,14 @@ def test_extension_that_was_being_written_when_a_run_began(
             shutil.copy(path, out / "plan")
     for name in names[2:]:
         (source / name).rename(later / name)
-    add = job.Progress.add
 
-    def planned(self, counts):
-        monkeypatch.undo()
-        for path in later.iterdir():
+    def planned(counts):
+        for path in later.iterdir():  # none from the second time on
             path.rename(source / path.name)
         shutil.copy(other / "plan" / "plan.json", out / "plan")
-        add(self, counts)
 
-    monkeypatch.setattr(job.Progress, "add", planned)
-    assert run(source, out).counts.images == 6
-    found = validate_run(str(out), workers=1)
+    assert run(source, out, planned).counts.images == 6
+    found = validate_run(RECIPE, str(out), workers=1)
     assert (found.sound, found.open, found.leftovers) == (True, [], [])
 
 
@@ -310,8 +293,9 @@ def test_parts_of_a_shard_that_is_committed_are_dropped(tmp_path):
     store = Store(str(tmp_path))
     markers = []
     for session, code in (("first", "timeout"), ("second", "truncated")):
-        write_part(store, session, 7, 0, records.to_table([failed(1, "/1.jpg", code, "")]))
-        markers.append(commit_shard(store, session, 7, 1, Counts(images=1), OutputConfig()))
+        rows, work = [failed(1, "/1.jpg", code, "")], work_in(store, session, chunks=1)
+        write_rows(work, 7, 0, rows)
+        markers.append(commit_shard(work, 7, count_rows(rows)))
     assert markers[0] == markers[1]
     assert ds.dataset(f"{tmp_path}/records").to_table()["error_code"].to_pylist() == ["timeout"]
     assert store.names("_work/first") == store.names("_work/second") == []

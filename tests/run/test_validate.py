@@ -15,26 +15,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from normals_run import count_rows, write_rows
 from run_folder import face, failed, no_face, ok
 
 from jobs.validate import command
 from pipeline.errors import OutputError
+from pipeline.images.items import ListedFile, ListedItem, one_photo_each
 from pipeline.images.png import encode_png
-from pipeline.images.sources import ListedFile
-from pipeline.recipes.normals import NormalsRun
-from pipeline.run import check, records, validate
-from pipeline.run.config import OutputConfig, PlanConfig
-from pipeline.run.counts import count
+from pipeline.recipes.face_record import allowed_length_error, length_error
+from pipeline.recipes.normals import RECIPE, NormalsOutput, NormalsRun
+from pipeline.run import check, validate
+from pipeline.run.config import PlanConfig
+from pipeline.run.counts import Counts
 from pipeline.run.markers import committed_shards
-from pipeline.run.plan import Plan, chunk_photos, read_plan, write_plan
-from pipeline.run.shards import commit_shard, write_part
+from pipeline.run.plan import Plan, chunk_items, read_plan, write_plan
+from pipeline.run.shards import commit_shard
 from pipeline.run.validate import describe, validate_run
+from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
 SHARDS, CHUNKS = 3, 2
 
 
-def row_of(photo: ListedFile, bits: int = 8) -> dict[str, Any]:
+def row_of(photo: ListedItem, bits: int = 8) -> dict[str, Any]:
     kind = photo.id % 4
     if kind == 0:
         return no_face(photo.id, photo.uri, photo.uri.encode())
@@ -50,10 +53,10 @@ def a_face(index: int, bits: int) -> dict[str, Any]:
 _face = functools.cache(lambda index, bits: face(index, bits=bits))
 
 
-def make_run(store: Store, output: OutputConfig, uncommitted: int | None = None) -> Plan:
+def make_run(store: Store, output: NormalsOutput, uncommitted: int | None = None) -> Plan:
     """Writes three shards of four photos each: one without a face, one that failed, and three faces."""
     photos = [ListedFile(number, f"/photos/{number}.jpg", 100) for number in range(SHARDS * 4)]
-    plan = write_plan(store, photos, PlanConfig(shard_size=4, chunk_size=2))
+    plan = write_plan(store, one_photo_each(photos), PlanConfig(shard_size=4, chunk_size=2))
     config = NormalsRun(output=output).model_dump(mode="json")
     store.write(
         "run.json", json.dumps({"kind": "facet normals", "status": "complete", "config": config}).encode()
@@ -63,13 +66,14 @@ def make_run(store: Store, output: OutputConfig, uncommitted: int | None = None)
     return plan
 
 
-def commit(store: Store, plan: Plan, shard: int, output: OutputConfig, change: Callable) -> None:
-    total = count([])
+def commit(store: Store, plan: Plan, shard: int, output: NormalsOutput, change: Callable) -> None:
+    total = Counts()
+    work = Work(store, f"s{shard}", plan, RECIPE, NormalsRun(output=output))
     for chunk in range(CHUNKS):
-        rows = change([row_of(photo, output.bits) for photo in chunk_photos(store, plan, shard, chunk)])
-        write_part(store, f"s{shard}", shard, chunk, records.to_table(rows))
-        total += count(rows)
-    commit_shard(store, f"s{shard}", shard, CHUNKS, total, output)
+        rows = change([row_of(photo, output.bits) for photo in chunk_items(store, plan, shard, chunk)])
+        write_rows(work, shard, chunk, rows)
+        total += count_rows(rows)
+    commit_shard(work, shard, total)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,7 @@ def sound_runs(tmp_path_factory) -> Callable[[str], Path]:
     def run(png: str) -> Path:
         if png not in made:
             made[png] = tmp_path_factory.mktemp(png) / "out"
-            make_run(Store(str(made[png])), OutputConfig(png=png))
+            make_run(Store(str(made[png])), NormalsOutput(files=png))
         return made[png]
 
     return run
@@ -96,20 +100,22 @@ def run(sound_runs, tmp_path) -> Callable[..., Path]:
 
 
 def reasons(out: Path, **options: Any) -> dict[int, list[str]]:
-    return {found.shard: found.reasons for found in validate_run(str(out), workers=1, **options).problems}
+    return {
+        found.shard: found.reasons for found in validate_run(RECIPE, str(out), workers=1, **options).problems
+    }
 
 
 class TestSound:
     @pytest.mark.parametrize("png", ["none", "folder", "tar"])
     def test_sound_runs(self, sound_runs, png):
-        found = validate_run(str(sound_runs(png)), workers=1)
+        found = validate_run(RECIPE, str(sound_runs(png)), workers=1)
         assert found.sound
         assert (found.shards, found.committed, found.open, found.leftovers) == (3, 3, [], [])
         assert (found.counts.images, found.counts.found["faces"], found.counts.failures) == (12, 9, 3)
 
     def test_16_bits_and_another_convention(self, tmp_path):
         store = Store(str(tmp_path))
-        make_run(store, OutputConfig(bits=16, convention="opencv"))
+        make_run(store, NormalsOutput(bits=16, convention="opencv"))
         assert reasons(tmp_path) == {}
         state = json.loads((tmp_path / "run.json").read_text())
         state["config"]["output"]["bits"] = 8
@@ -120,7 +126,7 @@ class TestSound:
         out = run()
         for shard in (0, 2):
             (out / "records" / f"shard-{shard:05d}.parquet").write_bytes(b"")
-        alone, together = (validate_run(str(out), workers=workers) for workers in (1, 2))
+        alone, together = (validate_run(RECIPE, str(out), workers=workers) for workers in (1, 2))
         assert alone == together
         assert [found.shard for found in together.problems] == [0, 2]
 
@@ -128,7 +134,7 @@ class TestSound:
         out = run("tar")
         (out / "_done" / "00001.json").unlink()
         (out / "records" / "notes.txt").write_text("mine")
-        found = validate_run(str(out), workers=1)
+        found = validate_run(RECIPE, str(out), workers=1)
         assert found.sound
         assert (found.committed, found.open, found.counts.images) == (2, [1], 8)
         assert found.leftovers == [
@@ -136,7 +142,7 @@ class TestSound:
             "records/shard-00001.parquet",
             "files/shard-00001.tar",
         ]
-        assert "Still to be done by `facet normals`: 1 shard." in describe(found, "out")
+        assert "Still to be done by `facet normals`: 1 shard." in describe(found, RECIPE, "out")
 
 
 class TestFiles:
@@ -271,7 +277,7 @@ class TestRecords:
         store = Store(str(out))
         plan = read_plan(store)
         store.remove("_done/00001.json")
-        commit(store, plan, 1, OutputConfig(), change)
+        commit(store, plan, 1, NormalsOutput(), change)
         found = reasons(out)
         assert set(found) == {1}
         assert any(reason in line for line in found[1]), found
@@ -288,20 +294,20 @@ class TestRecords:
                     row["faces"][0]["normal_png"] = as_png(FLAT)
             return rows
 
-        commit(store, read_plan(store), 1, OutputConfig(), spoil_the_second)
+        commit(store, read_plan(store), 1, NormalsOutput(), spoil_the_second)
         assert reasons(out) == {}
-        monkeypatch.setattr(check, "NORMALS_EVERY", 1)
+        monkeypatch.setattr(check, "THOROUGH_EVERY", 1)
         assert set(reasons(out)) == {1}
 
     def test_counts_that_are_not_those_of_the_records(self, run):
         out = run()
         path = out / "_done" / "00000.json"
         marker = json.loads(path.read_text())
-        marker["counts"] |= {"faces": 4, "status": {"ok": 4}}
+        marker["counts"] |= {"found": {"faces": 4}, "status": {"ok": 4}}
         path.write_text(json.dumps(marker))
         assert reasons(out) == {
             0: [
-                "its records differ from its marker in faces: 3, and its marker says 4",
+                "its records differ from its marker in found: {'faces': 3}, and its marker says {'faces': 4}",
                 "its records differ from its marker in status: {'ok': 2, 'no_face': 1, 'failed': 1}, and its "
                 "marker says {'ok': 4}",
             ]
@@ -330,9 +336,9 @@ class TestRecords:
         store = Store(str(out))
         store.remove("_done/00001.json")
         commit(
-            store, read_plan(store), 1, OutputConfig(), with_face(crop_png=b"", mask_png=b"", normal_png=b"")
+            store, read_plan(store), 1, NormalsOutput(), with_face(crop_png=b"", mask_png=b"", normal_png=b"")
         )
-        (found,) = validate_run(str(out), workers=1).problems
+        (found,) = validate_run(RECIPE, str(out), workers=1).problems
         assert (len(found.reasons), found.more) == (check.MOST_REASONS, 1)
 
 
@@ -342,10 +348,10 @@ def test_rounding_is_within_what_is_allowed(bits, dtype):
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     largest = 2**bits - 1
     pixels = np.rint((normals + 1) * largest / 2).astype(dtype)
-    error, allowed = check.length_error(pixels), check.allowed_length_error(bits)
+    error, allowed = length_error(pixels), allowed_length_error(bits)
     assert 0.3 * allowed < error <= allowed
-    assert check.length_error((pixels * 0.98).astype(dtype)) > allowed
-    assert check.length_error(pixels[:0]) == 0
+    assert length_error((pixels * 0.98).astype(dtype)) > allowed
+    assert length_error(pixels[:0]) == 0
 
 
 class TestRepair:
@@ -354,16 +360,16 @@ class TestRepair:
         (out / "records" / "shard-00000.parquet").unlink()
         shutil.copy(out / "_done" / "00001.json", out / "_done" / "00099.json")
         assert committed_shards(Store(str(out))) == {0, 1, 2, 99}
-        found = validate_run(str(out), workers=1, repair=True)
+        found = validate_run(RECIPE, str(out), workers=1, repair=True)
         assert found.repaired == [0, 99]
         assert committed_shards(Store(str(out))) == {1, 2}
         assert json.loads((out / "run.json").read_text())["status"] == "stopped"
-        assert validate_run(str(out), workers=1).sound
+        assert validate_run(RECIPE, str(out), workers=1).sound
 
     def test_nothing_is_touched_where_all_is_sound(self, run):
         out = run()
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-        validate_run(str(out), workers=1, repair=True)
+        validate_run(RECIPE, str(out), workers=1, repair=True)
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
     def test_storage_that_fails_clears_no_marker(self, run, monkeypatch):
@@ -374,7 +380,7 @@ class TestRepair:
 
         monkeypatch.setattr(Store, "open", broken)
         with pytest.raises(OutputError, match="No answer"):
-            validate_run(str(out), workers=1, repair=True)
+            validate_run(RECIPE, str(out), workers=1, repair=True)
         assert committed_shards(Store(str(out))) == {0, 1, 2}
 
 
@@ -385,7 +391,7 @@ class TestCommandLine:
     def test_sound(self, run):
         done = self.invoke(run())
         assert done.exit_code == 0
-        assert done.stdout == ("3 of 3 shards committed, with 12 records and 9 faces: all sound.\n")
+        assert done.stdout == ("3 of 3 shards committed, with 12 records, 9 faces, all sound.\n")
 
     def test_not_sound_and_repaired(self, run):
         out = run()
@@ -401,7 +407,7 @@ class TestCommandLine:
             assert done.exit_code == 1
             assert done.stdout == (
                 "shard 00001: records/shard-00001.parquet is missing\n"
-                f"3 of 3 shards committed, with 8 records and 6 faces: 1 not sound.\n{line}\n"
+                f"3 of 3 shards committed, with 8 records, 6 faces, 1 not sound.\n{line}\n"
             )
 
     def test_json(self, run):
@@ -421,17 +427,17 @@ class TestCommandLine:
     def test_folders_without_a_run(self, tmp_path):
         for folder in (tmp_path, tmp_path / "nowhere"):
             with pytest.raises(OutputError, match="holds no run"):
-                validate_run(str(folder))
+                validate_run(RECIPE, str(folder))
         (tmp_path / "thesis.tex").write_text("years of work")
         with pytest.raises(OutputError, match="something else"):
-            validate_run(str(tmp_path))
+            validate_run(RECIPE, str(tmp_path))
 
     def test_damaged_plan_is_no_fault_of_the_shards(self, run):
         out = run()
         for path in (out / "plan").glob("*.parquet"):
             path.write_bytes(b"")
         with pytest.raises(OutputError, match=r"plan in .* is damaged"):
-            validate_run(str(out), workers=1, repair=True)
+            validate_run(RECIPE, str(out), workers=1, repair=True)
         assert len(committed_shards(Store(str(out)))) == 3
 
 
@@ -440,11 +446,11 @@ def test_on_s3(moto_bucket, monkeypatch):
     storage, client = moto_bucket
     monkeypatch.setattr(validate, "IN_PROCESS_SHARDS", 9)
     store = Store("s3://facet/run", storage)
-    make_run(store, OutputConfig(png="folder"))
-    assert validate_run("s3://facet/run", storage).sound
+    make_run(store, NormalsOutput(files="folder"))
+    assert validate_run(RECIPE, "s3://facet/run", storage).sound
     content = store.read("records/shard-00001.parquet")
     client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])
     client.delete_object(Bucket="facet", Key="run/files/shard-00002/11-1-crop.png")
-    found = validate_run("s3://facet/run", storage, repair=True)
+    found = validate_run(RECIPE, "s3://facet/run", storage, repair=True)
     assert [problem.shard for problem in found.problems] == [1, 2]
     assert committed_shards(store) == {0}

@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 MAX_LOSSES = 3
 """A task that has lost its worker so often ends the run."""
 
-IN_PROCESS_ITEMS = 48
-"""Up to so many items no processes are started: importing libraries in each takes as long as these items."""
-
 
 def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
     """Carries out some shards of a run.
@@ -54,7 +51,7 @@ def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None])
     items = sum(work.plan.shard_items(shard) for shard in shards)
     chunks = sum(work.plan.shard_chunks(shard) for shard in shards)
     workers = min(work.config.engine.cpus or available_cpus(), chunks)
-    if workers <= 1 or items <= IN_PROCESS_ITEMS:
+    if workers <= 1 or items <= work.config.engine.in_process_up_to:
         _run_in_process(work, shards, on_chunk)
     else:
         _run_in_pool(work, shards, on_chunk, workers)
