@@ -95,10 +95,10 @@ def mixed_photos(tmp_path_factory) -> tuple[Path, dict]:
 def mixed_run(mixed_photos, random_weights, tmp_path_factory) -> Path:
     """Run folder of the main job over `mixed_photos`, in this process, on more threads than workers have."""
     import torch
+    from normals_run import run_normals
 
     from pipeline.config import load_config
     from pipeline.recipes.normals import NormalsRun
-    from pipeline.run.job import run_normals
 
     out = tmp_path_factory.mktemp("mixed") / "run"
     options = [
