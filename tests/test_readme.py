@@ -14,8 +14,8 @@ import pytest
 from jobs.cli import COMMANDS
 from pipeline.config import load_config
 from pipeline.normals.encoding import SIGNS
+from pipeline.recipes.face_record import FACE, SCHEMA
 from pipeline.recipes.normals import NormalsRun
-from pipeline.run.records import FACE, SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -6,10 +6,13 @@ import json
 import re
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from normals_run import run_normals
 from ports import free_ports
 from prometheus_client.parser import text_string_to_metric_families
 from ray._common.utils import get_default_ray_temp_dir
@@ -20,7 +23,6 @@ from pipeline.errors import PlanError
 from pipeline.recipes.normals import NormalsRun
 from pipeline.run.counts import Counts
 from pipeline.run.engines import metrics
-from pipeline.run.job import run_normals
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own
@@ -32,33 +34,39 @@ CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
-def scrape(port: int) -> dict[Sample, float]:
-    """Returns our samples: (name without Ray's prefix, our labels) -> value."""
+def samples(port: int) -> list[Any]:
+    """Returns all samples that Ray exports."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
     except OSError:
-        return {}
+        return []
+    return [sample for family in families for sample in family.samples]
+
+
+def scrape(port: int) -> dict[Sample, float]:
+    """Returns our samples: (name without Ray's prefix, our labels) -> value."""
     found = {}
-    for sample in (sample for family in families for sample in family.samples):
+    for sample in samples(port):
         if sample.name.startswith("ray_facet_"):
             labels = {
-                name: sample.labels[name] for name in ("status", "code", "stage") if name in sample.labels
+                name: sample.labels[name]
+                for name in ("status", "code", "stage", "kind")
+                if name in sample.labels
             }
             found[sample.name.removeprefix("ray_"), frozenset(labels.items())] = sample.value
     return found
 
 
-def expected(counts: Counts, shards: int, slots: int) -> dict[Sample, float]:
+def expected(counts: Counts, shards: int) -> dict[Sample, float]:
     """Returns the samples that a run with such counts ends with."""
 
     def sample(name: str, **labels: str) -> Sample:
         return name, frozenset(labels.items())
 
     values = {
-        sample("facet_faces_total"): counts.found["faces"],
+        sample("facet_found_total", kind="faces"): counts.found["faces"],
         sample("facet_bytes_read_total"): counts.bytes_read,
-        sample("facet_batch_slots_total"): slots,
         sample("facet_shards_total"): shards,
         sample("facet_photos_left"): 0,
         sample("facet_photos_uncommitted"): 0,
@@ -113,17 +121,20 @@ def test_cuda_is_refused_where_only_ray_believes_in_a_gpu(mixed_photos, random_w
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_is_scraped(mixed_photos, random_weights, tmp_path, metrics_port):
-    counts = run_on_ray(mixed_photos[0], tmp_path, random_weights, "normals.batch_size=1")
+    counts = run_on_ray(mixed_photos[0], tmp_path, random_weights)
     shards = len(list((tmp_path / "records").iterdir()))
     assert counts.error_codes
     assert counts.statuses["ok"]
 
-    wanted = expected(counts, shards, slots=counts.found["faces"])
+    wanted = expected(counts, shards)
     deadline = time.monotonic() + 300
     while (found := scrape(metrics_port)) != wanted and time.monotonic() < deadline:
         time.sleep(0.5)
     assert found == wanted
     assert {name for name, _ in found} == {*metrics.COUNTERS, *metrics.GAUGES}
+    # Ray's own, of what waits before each stage.
+    operators = {sample.labels.get("operator") for sample in samples(metrics_port)}
+    assert {"Map(Crop)_2", "Map(Normals)_3", "Map(Write)_4"} <= operators, operators
 
 
 def test_broken_metrics_do_not_stop_a_run(monkeypatch, caplog):
@@ -131,15 +142,10 @@ def test_broken_metrics_do_not_stop_a_run(monkeypatch, caplog):
         raise RuntimeError("no agent")
 
     monkeypatch.setattr(metrics.Counter, "inc", fail)
-    broken = metrics.RunMetrics(10, 8)
-    broken.add(Counts(images=1, faces=1))
+    broken = metrics.RunMetrics(10)
+    broken.add(Counts(images=1, found=Counter(faces=1)))
     broken.commit(Counts(images=1))
     assert caplog.text.count("A metric could not be set.") == 2
-
-
-@pytest.mark.parametrize(("faces", "slots"), [(0, 0), (1, 8), (8, 8), (9, 16)])
-def test_places_in_batches(faces, slots):
-    assert metrics.batch_slots(faces, 8) == slots
 
 
 def dashboard_expressions() -> list[str]:

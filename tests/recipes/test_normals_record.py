@@ -1,4 +1,4 @@
-"""The records' schema and what a record says of a photo that failed."""
+"""The records of photos of faces: their schema, and what a record says of a photo that failed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DecodeError
+from pipeline.images.items import ListedFile, ListedItem
+from pipeline.recipes.face_record import CROP_WINDOW, FACE, FORMAT, SCHEMA
 from pipeline.run import records
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def new_record(number: int, uri: str) -> dict:
+    return records.new_record(FORMAT, ListedItem(number, uri, (ListedFile(number, uri),)))
 
 
 def a_face() -> dict:
@@ -43,39 +49,38 @@ def test_schema_is_the_promised_one():
     )
     text = dict.fromkeys(("sha256", "status", "error_code", "error_message"), pa.string())
     promised = {"id": pa.int64(), "uri": pa.string(), "width": pa.int32(), "height": pa.int32(), **text}
-    promised["duplicate_of"] = pa.int64()
-    assert dict(zip(records.SCHEMA.names, records.SCHEMA.types, strict=True)) == promised | {
-        "faces": pa.list_(face)
-    }
+    promised |= {"focal_mm": pa.float32(), "focal_35mm": pa.float32(), "duplicate_of": pa.int64()}
+    assert dict(zip(SCHEMA.names, SCHEMA.types, strict=True)) == promised | {"faces": pa.list_(face)}
 
 
 def test_every_field_is_described():
-    fields = [*records.SCHEMA, *records.FACE, *records.CROP_WINDOW]
+    fields = [*SCHEMA, *FACE, *CROP_WINDOW]
     assert all(len(field.metadata[b"description"]) > 20 for field in fields)
 
 
 def test_error_codes_are_those_of_the_readme():
     (table,) = re.findall(r"<!-- codes -->\n(.*?)<!-- /codes -->", README.read_text("utf-8"), re.DOTALL)
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert set(named) <= set(records.ERROR_CODES)
-    assert len(set(records.ERROR_CODES)) == len(records.ERROR_CODES)
+    codes = [FORMAT.empty, *FORMAT.codes, *records.ERROR_CODES]
+    assert set(named) <= set(codes)
+    assert len(set(codes)) == len(codes)
 
 
 def test_records_survive_parquet_with_their_types():
-    done = records.new_record(2**63 - 1, "a/é.jpg") | {"status": records.OK, "faces": [a_face(), a_face()]}
-    failed = records.new_record(-(2**63), "b")
-    records.set_failed(failed, DecodeError("Cut short.", "truncated"))
+    done = new_record(2**63 - 1, "a/é.jpg") | {"status": records.OK, "faces": [a_face(), a_face()]}
+    failed = new_record(-(2**63), "b")
+    records.set_failed(failed, DecodeError("Cut short.", "truncated"), FORMAT.things)
     file = io.BytesIO()
-    pq.write_table(records.to_table([done, failed]), file, **records.PARQUET_OPTIONS)
+    pq.write_table(records.to_table([done, failed], FORMAT), file, **FORMAT.parquet)
     table = pq.read_table(file)
-    assert table.schema.equals(records.SCHEMA)
+    assert table.schema.equals(SCHEMA)
     assert table.to_pylist() == [done, failed]
 
 
 def test_pngs_are_stored_as_they_are():
     file = io.BytesIO()
-    row = records.new_record(1, "a") | {"status": records.OK, "faces": [a_face()]}
-    pq.write_table(records.to_table([row]), file, **records.PARQUET_OPTIONS)
+    row = new_record(1, "a") | {"status": records.OK, "faces": [a_face()]}
+    pq.write_table(records.to_table([row], FORMAT), file, **FORMAT.parquet)
     group = pq.ParquetFile(file).metadata.row_group(0)
     columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
     pngs = {path: column for path, column in columns.items() if path.endswith("_png")}
@@ -91,7 +96,7 @@ def test_failures_keep_their_code_and_lose_their_faces():
         (MemoryError(), "out_of_memory", "There was not enough memory for this photo."),
         (ZeroDivisionError("odd"), "internal_error", "ZeroDivisionError: odd"),
     ):
-        row = records.new_record(1, "a") | {"faces": [a_face()]}
-        records.set_failed(row, error)
+        row = new_record(1, "a") | {"faces": [a_face()]}
+        records.set_failed(row, error, FORMAT.things)
         assert (row["status"], row["error_code"], row["error_message"]) == (records.FAILED, code, message)
         assert row["faces"] == []

@@ -91,7 +91,7 @@ def build_graph(work: Work, shards: list[int], shares: Shares, reader: Reader) -
     )
     for index, (stage, share) in enumerate(zip(work.recipe.stages, shares.stages, strict=True)):
         graph = graph.map(
-            Step,  # type: ignore[arg-type]
+            _step_of(stage.name),  # type: ignore[arg-type]
             fn_constructor_args=(work, index, ray.put(stage.arguments(work.config))),
             compute=_pool(share.actors),
             num_cpus=share.cpus,
@@ -131,6 +131,11 @@ class Step:
     def __call__(self, row: Row) -> Row:
         """Takes a chunk through the stage."""
         return _carry_out(self._stage, row)
+
+
+def _step_of(name: str) -> type[Step]:
+    # In Ray's metrics and its dashboard a pool is called what its class is called.
+    return type(name.capitalize(), (Step,), {})
 
 
 class Write:
