@@ -11,7 +11,7 @@ from jobs import entry
 from jobs.normals import run_config, run_options
 from pipeline.recipes.normals import RECIPE
 from pipeline.run import logs
-from pipeline.run.estimate import describe_estimate, estimate_run, find_resources
+from pipeline.run.estimate import describe_estimate, find_resources
 from pipeline.run.folder import RunRequest, make_plan
 from pipeline.run.summary import summarise_plan
 
@@ -56,8 +56,9 @@ def command(
     except KeyboardInterrupt:
         logs.say("Stopped. What was planned before stays as it is.")
         sys.exit(130)
-    estimate = estimate_run(planned.images_left, find_resources(RECIPE, settings), settings.estimate)
-    click.echo("\n".join([*summarise_plan(planned), *describe_estimate(RECIPE, estimate)]))
+    resources = find_resources(RECIPE, settings)
+    estimate = describe_estimate(RECIPE, planned.images_left, resources, settings.estimate)
+    click.echo("\n".join([*summarise_plan(planned), *estimate]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.errors import PlanError
 from pipeline.ray_cluster import check_cluster
@@ -13,13 +13,12 @@ from pipeline.run.recipe import Recipe
 from pipeline.words import duration, quantity, size_text
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a run is reckoned to run on.
+class Resources(NamedTuple):
+    """What a run can work on; None: not known.
 
     Attributes:
-        cpus: CPU cores; None: not known.
-        gpus: GPUs; None: not known.
+        cpus: CPU cores.
+        gpus: GPUs.
         where: Whose they are, in words.
     """
 
@@ -28,26 +27,19 @@ class Resources:
     where: str
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take.
+class Estimate(NamedTuple):
+    """What a run will take; None: not known.
 
     Attributes:
-        images: Photos to do.
-        hours: Time; None: not known.
-        cost: Price in `currency`; None: not known.
-        currency: Of the price.
-        resources: What it was reckoned with.
-        rate: Photos a second, all together; None: not known.
-        lacking: What would have to be known, one line each.
+        rate: Photos a second, all together.
+        hours: Time.
+        cost: Price.
+        lacking: Fields of `estimate` that would have to be given to know all.
     """
 
-    images: int
+    rate: float | None
     hours: float | None
     cost: float | None
-    currency: str
-    resources: Resources
-    rate: float | None
     lacking: list[str]
 
 
@@ -56,39 +48,31 @@ def estimate_run(images: int, resources: Resources, config: EstimateConfig) -> E
 
     Where there are GPUs their rate counts alone: CPU cores that are too few for them are a matter of
     `images_per_gpu`.
-
-    Args:
-        images: Photos to do.
-        resources: What they are done on.
-        config: Rates and prices.
     """
-    cpus, gpus = resources.cpus, resources.gpus
-    lacking = []
+    cpus, gpus, _ = resources
     rate = None
-    if cpus is None or gpus is None:
-        lacking.append("the size of the cluster: estimate.cpus, estimate.gpus")
-    elif gpus == 0:
-        rate = cpus * config.images_per_cpu
-    elif config.images_per_gpu is None:
-        lacking.append("the rate of a GPU: estimate.images_per_gpu")
-    else:
+    if gpus and config.images_per_gpu:
         rate = gpus * config.images_per_gpu
+    elif cpus and gpus == 0:
+        rate = cpus * config.images_per_cpu
     hours = images / rate / 3600 if rate else None
-    prices = []
-    for number, price, name in (
-        (cpus, config.cpu_hour_price, "cpu_hour_price"),
-        (gpus, config.gpu_hour_price, "gpu_hour_price"),
-    ):
-        if number and price is None:
-            lacking.append(f"a price: estimate.{name}")
-        prices.append(0.0 if number == 0 else None if number is None or price is None else number * price)
-    known = [price for price in prices if price is not None]
-    cost = hours * sum(known) if hours is not None and len(known) == len(prices) else None
-    return Estimate(images, hours, cost, config.currency, resources, rate, lacking)
+    needed = {
+        "cpus": cpus,
+        "gpus": gpus,
+        "images_per_gpu": config.images_per_gpu if gpus else 0.0,
+        "cpu_hour_price": config.cpu_hour_price if cpus else 0.0,
+        "gpu_hour_price": config.gpu_hour_price if gpus else 0.0,
+    }
+    lacking = [name for name, value in needed.items() if value is None]
+    cost = None
+    if hours is not None and not lacking:
+        prices = (cpus, needed["cpu_hour_price"]), (gpus, needed["gpu_hour_price"])
+        cost = hours * sum((number or 0) * (price or 0) for number, price in prices)
+    return Estimate(rate, hours, cost, lacking)
 
 
 def find_resources(recipe: Recipe, config: RunConfig) -> Resources:
-    """Returns what a run is to be reckoned with: what the configuration says, or what there is."""
+    """Returns what a run will work on: what the configuration says, or what there is."""
     given, engine = config.estimate, config.engine
     address = engine.address or os.environ.get("RAY_ADDRESS")
     running = "ray" in sys.modules and sys.modules["ray"].is_initialized()
@@ -107,28 +91,19 @@ def find_resources(recipe: Recipe, config: RunConfig) -> Resources:
     return Resources(given.cpus or cpus, gpus if given.gpus is None else given.gpus, where)
 
 
-def describe_estimate(recipe: Recipe, estimate: Estimate) -> list[str]:
-    """Returns the estimate as lines for the user."""
-    resources = estimate.resources
-    lines = [f"The records will take about {size_text(estimate.images * recipe.record.bytes_per_photo)}."]
-    on = []
-    if resources.cpus is not None:
-        on.append(quantity(resources.cpus, "CPU core"))
-    if resources.gpus:
-        on.append(quantity(resources.gpus, "GPU"))
-    place = f"on {' and '.join(on)} {resources.where}" if on else resources.where
-    if estimate.hours is None:
-        lines.append(f"Time {place}: not known.")
-    else:
-        lines.append(
-            f"Time {place}: about {duration(3600 * estimate.hours)}, at {estimate.rate:,.0f} photos a second."
-        )
-    if estimate.cost is None:
-        lines.append("Cost: not known.")
-    else:
-        lines.append(f"Cost: about {estimate.cost:,.2f} {estimate.currency}.")
-    if estimate.lacking:
-        lines.append(f"Not known: {'; '.join(estimate.lacking)}.")
+def describe_estimate(recipe: Recipe, images: int, resources: Resources, config: EstimateConfig) -> list[str]:
+    """Returns what so many photos will take as lines for the user."""
+    rate, hours, cost, lacking = estimate_run(images, resources, config)
+    numbers = ((resources.cpus, "CPU core"), (resources.gpus, "GPU"))
+    on = " and ".join(quantity(number, noun) for number, noun in numbers if number)
+    time = "not known" if hours is None else f"about {duration(3600 * hours)}, at {rate:,.0f} photos a second"
+    lines = [
+        f"The records will take about {size_text(images * recipe.record.bytes_per_photo)}.",
+        f"Time {f'on {on} ' if on else ''}{resources.where}: {time}.",
+        "Cost: not known." if cost is None else f"Cost: about {cost:,.2f} {config.currency}.",
+    ]
+    if lacking:
+        lines.append(f"To know more, give {', '.join(f'estimate.{name}' for name in lacking)}.")
     return lines
 
 
@@ -156,4 +131,4 @@ def _cluster_resources(address: str | None) -> tuple[int | None, int | None]:
     finally:
         if own:
             ray.shutdown()
-    return int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    return int(resources.get("CPU", 0)) or None, int(resources.get("GPU", 0))

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TextIO
 
 from rich.console import Console
@@ -28,22 +28,38 @@ class Display(ABC):
     Args:
         stream: Where to write; stderr by default, so that stdout stays the summary's.
         interval: Seconds between two plain lines.
+        columns: Columns of the bar before its text.
+        text: Text of the bar until something is there to tell.
+        total: Photos that there are; None: not known.
+        completed: Photos that are done already.
     """
 
     EVENT = "progress"
 
-    def __init__(self, stream: TextIO | None, interval: float):
+    def __init__(  # noqa: PLR0917
+        self,
+        stream: TextIO | None,
+        interval: float,
+        columns: Sequence[ProgressColumn],
+        text: str,
+        total: int | None = None,
+        completed: int = 0,
+    ):
         self._stream = stream or sys.stderr
         self._interval = interval
+        self._columns = columns
+        self._task: dict[str, Any] = {"description": text, "total": total, "completed": completed}
         self._bar: Bar | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if self._stream.isatty() and not logs.writes_json():
-            self._bar = Bar(*self._columns(), console=Console(file=self._stream), transient=True)
+            console = Console(file=self._stream)
+            text = TextColumn("{task.description}", markup=False)
+            self._bar = Bar(*self._columns, text, console=console, transient=True)
             self._bar.start()
-            self._add_task(self._bar)
+            self._bar.add_task(**self._task)
         else:
             self._thread = threading.Thread(target=self._write_lines, daemon=True)
             self._thread.start()
@@ -64,13 +80,9 @@ class Display(ABC):
     def fields(self) -> dict[str, Any]:
         """Returns the present state as fields of an event."""
 
-    @abstractmethod
-    def _columns(self) -> list[ProgressColumn]:
-        """Returns the columns of the bar."""
-
-    @abstractmethod
-    def _add_task(self, bar: Bar) -> None:
-        """Adds the only task of the bar."""
+    def _update(self, text: str, completed: int | None = None) -> None:
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], description=text, completed=completed)
 
     def _write_lines(self) -> None:
         while not self._stop.wait(self._interval):
@@ -100,7 +112,9 @@ class Progress(Display):
         clock: Callable[[], float] = time.monotonic,
         interval: float = 30.0,
     ):
-        super().__init__(stream, interval)
+        super().__init__(
+            stream, interval, [BarColumn(), MofNCompleteColumn()], "starting", total, done.images
+        )
         self._total = total
         self._before = done.images
         self._counts = Counts()
@@ -116,16 +130,12 @@ class Progress(Display):
     def add(self, counts: Counts) -> None:
         """Notes that more photos are done."""
         self._counts += counts
-        if self._bar:
-            task = self._bar.task_ids[0]
-            self._bar.update(task, completed=self._counts.images, description=self._details())
+        self._update(self._details(), self._counts.images)
 
     def line(self) -> str:
-        """Returns the present state as one line."""
         return f"{self._counts.images:,}/{self._total:,} images, {self._details()}"
 
     def fields(self) -> dict[str, Any]:
-        """Returns the present state as fields of an event."""
         rate, left = self._pace()
         return {
             **logs.counted(self._counts),
@@ -133,12 +143,6 @@ class Progress(Display):
             "images_per_second": round(rate, 3),
             "seconds_left": None if left is None else round(left),
         }
-
-    def _columns(self) -> list[ProgressColumn]:
-        return [BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)]
-
-    def _add_task(self, bar: Bar) -> None:
-        bar.add_task("starting", total=self._total, completed=self._before)
 
     def _pace(self) -> tuple[float, float | None]:
         """Images a second, and seconds that are left."""
@@ -165,7 +169,7 @@ class ListingProgress(Display):
     EVENT = "listing"
 
     def __init__(self, *, stream: TextIO | None = None, interval: float = 10.0):
-        super().__init__(stream, interval)
+        super().__init__(stream, interval, [SpinnerColumn()], "listing the input")
         self._images = 0
         self._bytes = 0
 
@@ -174,20 +178,12 @@ class ListingProgress(Display):
         for number, item in enumerate(listed):
             self._images += len(item.photos)
             self._bytes += sum(photo.size or 0 for photo in item.photos)
-            if self._bar and number % 1000 == 0:
-                self._bar.update(self._bar.task_ids[0], description=self.line())
+            if number % 1000 == 0:
+                self._update(self.line())
             yield item
 
     def line(self) -> str:
-        """Returns the present state as one line."""
         return f"listing the input: {self._images:,} photos, {size_text(self._bytes)}"
 
     def fields(self) -> dict[str, Any]:
-        """Returns the present state as fields of an event."""
         return {"images": self._images, "bytes": self._bytes}
-
-    def _columns(self) -> list[ProgressColumn]:
-        return [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
-
-    def _add_task(self, bar: Bar) -> None:
-        bar.add_task(self.line(), total=None)

@@ -227,9 +227,9 @@ def test_new_items_are_found_in_flat_memory(tmp_path):
 class TestEstimate:
     def test_cpus_alone(self):
         config = EstimateConfig(images_per_cpu=10, cpu_hour_price=0.05, currency="EUR")
-        found = estimate_run(3_600_000, Resources(20, 0, "of the cluster"), config)
-        assert (found.rate, found.hours, found.cost) == (200, 5, 5)
-        assert describe_estimate(RECIPE, found) == [
+        resources = Resources(20, 0, "of the cluster")
+        assert estimate_run(3_600_000, resources, config) == (200, 5, 5, [])
+        assert describe_estimate(RECIPE, 3_600_000, resources, config) == [
             "The records will take about 720.0 GB.",
             "Time on 20 CPU cores of the cluster: about 5 h 0 min, at 200 photos a second.",
             "Cost: about 5.00 EUR.",
@@ -237,24 +237,26 @@ class TestEstimate:
 
     def test_gpus(self):
         config = EstimateConfig(images_per_gpu=500, cpu_hour_price=0.1, gpu_hour_price=1)
-        found = estimate_run(3_600_000, Resources(20, 2, "x"), config)
-        assert (found.rate, found.hours, found.cost) == (1000, 1, 4)
+        assert estimate_run(3_600_000, Resources(20, 2, "x"), config) == (1000, 1, 4, [])
 
     @pytest.mark.parametrize(
         ("resources", "config", "lacking"),
         [
             (Resources(4, 1, "x"), {}, ["images_per_gpu", "cpu_hour_price", "gpu_hour_price"]),
             (Resources(4, 0, "x"), {"gpu_hour_price": 1}, ["cpu_hour_price"]),
-            (Resources(None, None, "x"), {"cpu_hour_price": 1, "gpu_hour_price": 1}, ["estimate.cpus"]),
+            (Resources(None, None, "x"), {"cpu_hour_price": 1, "gpu_hour_price": 1}, ["cpus", "gpus"]),
+            (Resources(None, 0, "x"), {"cpu_hour_price": 1}, ["cpus"]),
         ],
     )
     def test_what_is_not_known_is_said_and_not_invented(self, resources, config, lacking):
-        found = estimate_run(1000, resources, EstimateConfig(**config))
+        config = EstimateConfig(**config)
+        found = estimate_run(1000, resources, config)
         assert found.cost is None
-        assert (found.hours is None) == (resources.gpus != 0)
-        assert len(found.lacking) == len(lacking)
-        assert all(name in line for name, line in zip(lacking, found.lacking, strict=True))
-        assert "Cost: not known." in describe_estimate(RECIPE, found)
+        assert (found.hours is None) == (not (resources.cpus and resources.gpus == 0))
+        assert found.lacking == lacking
+        wanted = ", ".join(f"estimate.{name}" for name in lacking)
+        lines = describe_estimate(RECIPE, 1000, resources, config)
+        assert lines[2:] == ["Cost: not known.", f"To know more, give {wanted}."]
 
     def test_resources(self, monkeypatch):
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
