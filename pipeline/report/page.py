@@ -39,7 +39,7 @@ def render_page(
     style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             headline=f"{quantity(tally.faces, 'face')} in {quantity(tally.photos, 'photo')}",
@@ -52,13 +52,14 @@ def render_page(
             alerts=alerts,
             style=Markup(style),
             script=Markup(script),
-            style_hash=_digest(style),
-            script_hash=_digest(script),
+            style_hash=digest(style),
+            script_hash=digest(script),
         )
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of this folder: every text is escaped, a missing value is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -75,5 +76,6 @@ def _shortened(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What the page's security policy calls a script or a style sheet."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -21,6 +21,7 @@ ARGUMENTS = [
     "--headless",
     "--no-sandbox",  # Chromium refuses to run as root with it
     "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL without a GPU
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
