@@ -1,5 +1,6 @@
 # make demo    install into .venv, run Facet over a few photos, say where to look
-# make test    install what the tests need, run them
+# make test    install what the tests need, run all that are not slow
+# make test-all  the slow ones too
 # make lint    ruff and mypy
 # make clean   remove what the above made
 
@@ -11,7 +12,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/installed
 	@rm -rf demo
@@ -20,6 +21,9 @@ demo: $(VENV)/installed
 	@echo "Look at demo/out/report/index.html in a browser; the records are in demo/out/records."
 
 test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"
+
+test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev

@@ -1,1 +1,1 @@
-"""The main job: a whole bucket of photos to records of normals."""
+"""The batch engine: a whole bucket of photos to records, by any recipe."""

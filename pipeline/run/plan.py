@@ -170,7 +170,7 @@ def extend_plan(
     Args:
         store: The run folder.
         plan: The plan, which stays as it is.
-        listed: Items that are not in it, in a stable order; see `NewItems`.
+        listed: Items that are not in it, in a stable order; see `pipeline.run.new_items`.
         config: How to cut them.
         run: See `Plan`.
 
@@ -253,7 +253,7 @@ def count_images(store: Store, plan: Plan, shards: Iterable[int]) -> int:
         groups.setdefault(name, []).append(group)
     images = 0
     for name, wanted in groups.items():
-        with _open_photos(store, name) as file:
+        with open_photos(store, name) as file:
             metadata = pq.ParquetFile(file).metadata
         images += sum(metadata.row_group(group).num_rows for group in wanted)
     return images
@@ -264,15 +264,6 @@ def _row_group(plan: Plan, shard: int) -> tuple[str, int]:
     piece, index = plan.locate(shard)
     group = index % SHARDS_PER_FILE
     return _file_name(piece.token, shard - group), group
-
-
-def plan_ids(store: Store, plan: Plan, column: str) -> np.ndarray:
-    """Returns the ids of all photos of a plan, or of all items, sorted and each once: (N,) int64."""
-    ids = [np.empty(0, np.int64)]
-    for name in file_names(plan):
-        with _open_photos(store, name) as file:
-            ids.append(pq.read_table(file, columns=[column])[column].to_numpy())
-    return np.unique(np.concatenate(ids))
 
 
 def leftovers(store: Store, plan: Plan) -> list[str]:
@@ -290,48 +281,6 @@ def file_names(plan: Plan) -> list[str]:
     ]
 
 
-class NewItems:
-    """Iterates over the items of a listing that are not in a plan.
-
-    Holds 9 bytes per item of the plan, and 8 more per photo where items have several.
-
-    Attributes:
-        count: Items that are new.
-        changed: Items of the plan that have photos which are not in it.
-    """
-
-    BATCH = 4096
-
-    def __init__(self, store: Store, plan: Plan, listed: Iterable[ListedItem]):
-        self._listed = listed
-        self._ids = plan_ids(store, plan, "item")
-        self._photo_ids = None if plan.images == plan.items else plan_ids(store, plan, "id")
-        self._seen = np.zeros(len(self._ids), bool)
-        self.count = 0
-        self.changed = 0
-
-    @property
-    def vanished(self) -> int:
-        """Items of the plan that the listing, when it has ended, did not have."""
-        return len(self._seen) - int(np.count_nonzero(self._seen))
-
-    def __iter__(self) -> Iterator[ListedItem]:
-        """Yields the new items, in the order of the listing."""
-        for batch in _batched(self._listed, self.BATCH):
-            ids = np.fromiter((item.id for item in batch), np.int64, len(batch))
-            places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-            known = self._ids[places] == ids
-            self._seen[places[known]] = True
-            self.count += len(batch) - int(np.count_nonzero(known))
-            if self._photo_ids is not None:
-                self.changed += sum(
-                    not np.isin([photo.id for photo in item.photos], self._photo_ids).all()
-                    for item, is_known in zip(batch, known, strict=True)
-                    if is_known
-                )
-            yield from (item for item, is_known in zip(batch, known, strict=True) if not is_known)
-
-
 def _write_items(
     store: Store, listed: Iterable[ListedItem], config: PlanConfig, first_shard: int, digest: Any
 ) -> tuple[Extension, int, int, str]:
@@ -342,7 +291,7 @@ def _write_items(
     token = uuid.uuid4().hex[:12]
     items = images = size = 0
     shard = first_shard
-    shards = _batched(chain(head, rows), shard_size)
+    shards = batched(chain(head, rows), shard_size)
     while first := next(shards, None):
         with (
             store.create(_file_name(token, shard)) as file,
@@ -367,7 +316,7 @@ def _dump(plan: Plan) -> bytes:
 @functools.lru_cache(maxsize=4)
 def _read_group(store: Store, name: str, group: int) -> list[ListedItem]:
     # Chunks of one shard are mostly worked on one after the other.
-    with _open_photos(store, name) as file:
+    with open_photos(store, name) as file:
         table = pq.ParquetFile(file).read_row_group(group, columns=[*COLUMNS, "item", "item_uri"])
     items = []
     for number, rows in groupby(table.to_pylist(), key=lambda row: row["item"]):
@@ -378,7 +327,12 @@ def _read_group(store: Store, name: str, group: int) -> list[ListedItem]:
 
 
 @contextmanager
-def _open_photos(store: Store, name: str) -> Iterator[BinaryIO]:
+def open_photos(store: Store, name: str) -> Iterator[BinaryIO]:
+    """Opens one of the files of `file_names`.
+
+    Raises:
+        OutputError: It is gone or damaged.
+    """
     try:
         with store.open(name) as file:
             yield file
@@ -401,7 +355,8 @@ def _file_name(token: str, first_shard: int) -> str:
     return f"plan/photos-{first_shard:05d}-{token}.parquet"
 
 
-def _batched(rows: Iterable[ListedItem], size: int) -> Iterator[list[ListedItem]]:
+def batched(rows: Iterable[ListedItem], size: int) -> Iterator[list[ListedItem]]:
+    """Yields items in lists of so many; the last has what is left."""
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -21,8 +21,8 @@ from pipeline.run import plan as plans
 from pipeline.run.config import PlanConfig
 from pipeline.run.ledger import chunk_refs
 from pipeline.run.markers import committed_shards
+from pipeline.run.new_items import NewItems, plan_ids
 from pipeline.run.plan import (
-    NewItems,
     Plan,
     chunk_items,
     count_images,
@@ -30,7 +30,6 @@ from pipeline.run.plan import (
     extend_plan,
     file_names,
     leftovers,
-    plan_ids,
     read_plan,
     shard_items,
     write_plan,

@@ -22,7 +22,8 @@ from pipeline.run import estimate as estimates
 from pipeline.run import folder as folders
 from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
-from pipeline.run.plan import NewItems, read_plan, write_plan
+from pipeline.run.new_items import NewItems
+from pipeline.run.plan import read_plan, write_plan
 from pipeline.run.state import OWN_NAMES, read_state
 from pipeline.run.status import run_status
 from pipeline.storage.store import Store
