@@ -29,11 +29,9 @@ class LazyGroup(click.Group):
     """Imports a job's module only when its subcommand runs, so that `facet --help` stays quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the subcommands in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports and returns one subcommand."""
         if cmd_name not in COMMANDS:
             return None
         return importlib.import_module(f"jobs.{cmd_name}").command

@@ -93,7 +93,6 @@ class Progress:
         self._start = time.monotonic()
 
     def __call__(self, count: int) -> None:
-        """Notes that more samples are there."""
         self._done += count
         rate = self._done / max(time.monotonic() - self._start, 1e-9)
         line = f"{self._done:,}/{self._total:,} samples, {rate:,.1f}/s"

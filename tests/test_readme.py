@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,10 +14,12 @@ import pyarrow as pa
 import pytest
 
 from jobs.cli import COMMANDS
+from pipeline import errors
 from pipeline.config import load_config
 from pipeline.normals.encoding import SIGNS
-from pipeline.recipes.face_record import FACE, SCHEMA
+from pipeline.recipes.face_record import FACE, FORMAT, SCHEMA
 from pipeline.recipes.normals import NormalsRun
+from pipeline.run.records import ERROR_CODES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -104,7 +108,29 @@ def test_files_that_are_named_are_there(path):
 def test_codes_are_those_of_the_code():
     (table,) = re.findall(r"<!-- codes -->\n(.*?)<!-- /codes -->", README, re.DOTALL)
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert len(named) > 10
-    sources = [path.read_text("utf-8") for path in (ROOT / "pipeline").rglob("*.py")]
-    for code in named:
-        assert any(f'"{code}"' in source for source in sources), code
+    assert sorted(named) == sorted([FORMAT.empty, *FORMAT.codes, *ERROR_CODES])
+
+
+def test_codes_of_photos_are_all_listed():
+    listed = {*FORMAT.codes, *ERROR_CODES}
+    raised = {
+        code
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for code in codes_of_photos(ast.parse(path.read_text("utf-8")))
+    }
+    assert raised <= listed
+
+
+def codes_of_photos(module: ast.Module) -> Iterator[str]:
+    """Codes that a module gives to errors of single photos, as literals."""
+    of_photos = {name for name, kind in vars(errors).items() if is_error_of_photos(kind)}
+    for call in ast.walk(module):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in of_photos:
+            given = [*call.args[1:2], *(word.value for word in call.keywords if word.arg == "code")]
+            yield from (code.value for code in given if isinstance(code, ast.Constant))
+            if not given:
+                yield getattr(errors, call.func.id).code
+
+
+def is_error_of_photos(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, errors.ImageError)

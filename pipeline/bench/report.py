@@ -79,11 +79,9 @@ class Report:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values."""
         return {"machine": self.machine, "photos": self.photos, "tables": self.tables()}
 
     def print(self, console: Console) -> None:
-        """Prints the tables of all that was measured."""
         for told in (self.machine, self.photos):
             parts = [f"{_words(name)} {_text(told[name])}" for name in told if name != "packages"]
             console.print("; ".join(parts), highlight=False)

@@ -99,7 +99,6 @@ class FastDetector:
         self._limits = (min_face_size, coarse_side, max_side, upsample_side)
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
-        """Finds the faces of a photo."""
         grey = to_grey(image)
         found: list[Detection] = []
         scales = search_scales(max(grey.shape), *self._limits)
@@ -158,7 +157,6 @@ class CnnDetector:
         self._side = side
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
-        """Finds the faces of a photo."""
         scale = min(2.0, self._side / max(image.shape[:2]))
         copy = np.ascontiguousarray(resize(image, scale))
         if min(copy.shape[:2]) < SMALLEST // 2:

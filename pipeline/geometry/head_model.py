@@ -76,7 +76,6 @@ class FaceModel:
         return self.expression_names.index(name)
 
     def to(self, device: str | torch.device) -> FaceModel:
-        """Returns the model on another device."""
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }

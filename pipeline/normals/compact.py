@@ -118,11 +118,9 @@ class CompactNet(CrossModalNet):
         return latent, [lateral(level) for lateral, level in coarse_to_fine]
 
     def encode_normals(self, normals: Tensor) -> Tensor:
-        """See `CrossModalNet.encode_normals`."""
         return self.normal_encoder(normals)[-1]
 
     def decode_normals(self, latent: Tensor, skips: Sequence[Tensor] | None) -> NormalsOutput:
-        """See `CrossModalNet.decode_normals`."""
         x = self.expand(latent)
         for i, stage in enumerate(self.decoder):
             x = stage(max_merge(double(x), skips[i] if skips is not None else None))
@@ -130,7 +128,6 @@ class CompactNet(CrossModalNet):
         return NormalsOutput(answer[:, :3], answer[:, 3:4], answer[:, 4:5])
 
     def decode_image(self, latent: Tensor) -> Tensor:
-        """See `CrossModalNet.decode_image`."""
         x = latent
         for stage in self.image_decoder:
             x = stage(double(x))

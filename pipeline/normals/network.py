@@ -87,7 +87,6 @@ class CrossModalNet(nn.Module, ABC):
         return self.decode_normals(self.encode_normals(normals), None)
 
     def forward(self, image: Tensor, skips: bool = True) -> NormalsOutput:
-        """Same as `image_to_normals`."""
         return self.image_to_normals(image, skips)
 
 

@@ -80,7 +80,6 @@ class ResNetUNet(CrossModalNet):
         return latent, [*laterals, self.conv_original_size1(self.conv_original_size0(image))]
 
     def encode_normals(self, normals: Tensor) -> Tensor:
-        """See `CrossModalNet.encode_normals`."""
         stages = (self.layer0_2, self.layer1_2, self.layer2_2, self.layer3_2, self.layer4_2)
         return _run(stages, normals)[-1]
 
@@ -97,7 +96,6 @@ class ResNetUNet(CrossModalNet):
         return NormalsOutput(raw, extra[:, :1], extra[:, 1:])
 
     def decode_image(self, latent: Tensor) -> Tensor:
-        """See `CrossModalNet.decode_image`."""
         x = latent
         for stage in (
             self.conv_up3_2,

@@ -38,7 +38,6 @@ class NormalsStage:
         )
 
     def __call__(self, items: list[Item]) -> None:
-        """Estimates normals and masks."""
         faces = [face for item in items for face in item.record["faces"]]
         if not faces:
             return

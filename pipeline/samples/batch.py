@@ -32,7 +32,6 @@ class Batch:
         return len(self.has_regions)
 
     def to(self, device: torch.device) -> Batch:
-        """Moves the tensors to a device."""
         if device.type == "cpu":
             return self
         parts = (self.image, self.normals, self.regions, self.has_regions)

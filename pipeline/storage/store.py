@@ -94,7 +94,6 @@ class Store:
 
     @property
     def filesystem(self) -> Any:
-        """The fsspec file system."""
         return self._place[0]
 
     @property
@@ -330,14 +329,12 @@ class HashedFile:
         return False
 
     def write(self, data: Any) -> int:
-        """Appends bytes."""
         written = self._raw.write(data)
         self._digest.update(data)
         self.size += written
         return written
 
     def tell(self) -> int:
-        """Returns the number of bytes written so far."""
         return self.size
 
     def flush(self) -> None:

@@ -37,7 +37,6 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Name of the file."""
         return f"faces-{self.start:08d}-{self.stop:08d}.parquet"
 
     def __len__(self) -> int:

@@ -52,13 +52,11 @@ class RayWorker:
         return DistributedDataParallel(step, find_unused_parameters=True)
 
     def clock(self, seconds: float) -> float:
-        """Returns the first worker's clock."""
         value = torch.tensor([seconds], dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(value, src=0)
         return float(value)
 
     def load(self) -> dict[str, Any] | None:
-        """Reads the last reported checkpoint."""
         last = ray.train.get_checkpoint()
         if last is None:
             return None

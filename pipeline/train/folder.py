@@ -53,7 +53,6 @@ class RunFolder:
         return f"{self.path.rstrip('/')}/checkpoints"
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a text file."""
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

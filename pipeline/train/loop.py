@@ -66,19 +66,15 @@ class LocalWorker:
         self._store = store
 
     def wrap(self, step: TrainingStep) -> nn.Module:
-        """Leaves the step as it is."""
         return step
 
     def clock(self, seconds: float) -> float:
-        """Returns its own clock."""
         return seconds
 
     def load(self) -> dict[str, Any] | None:
-        """Reads the newest checkpoint."""
         return self._store.load()
 
     def save(self, state: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Writes a checkpoint."""
         self._store.save(state)
 
 

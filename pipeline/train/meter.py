@@ -18,14 +18,12 @@ class Meter:
         self._terms: dict[str, list[torch.Tensor]] = {}
 
     def add(self, terms: dict[str, torch.Tensor], rows: int) -> None:
-        """Adds a step."""
         self.steps += 1
         self._rows += rows
         for name, value in terms.items():
             self._terms.setdefault(name, []).append(value)
 
     def flush(self, now: float) -> dict[str, float]:
-        """Returns the means and starts anew."""
         values = {name: float(torch.stack(found).mean()) for name, found in self._terms.items()}
         values["images_per_second"] = self._rows / max(now - self.since, 1e-9)
         self._start(now)
