@@ -46,7 +46,7 @@ def command(
     With --extend new photos become new shards: what is planned or done already stays as it is, photos that
     are gone included.
 
-    Time and price are reckoned with the rates and prices of the section `estimate` of the configuration.
+    Time and price follow from the rates and prices in the section `estimate` of the configuration.
     """
     logs.set_up(log_json)
     settings = run_config(config, overrides, options)

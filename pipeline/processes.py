@@ -15,9 +15,9 @@ def available_cpus() -> int:
 
 
 def end_with_parent() -> None:
-    """Ends this process as soon as its parent has ended, be it killed; for a worker to call first.
+    """Ends this process as soon as its parent is gone; the first thing that a worker calls.
 
-    A parent that is killed cannot stop its workers: they would work on, or wait for ever.
+    A parent that was killed can no longer stop its workers: they would work on, or wait for ever.
     """
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 

@@ -190,7 +190,7 @@ def load_detector(reference: str) -> Detector:
 
 
 def check_detector(reference: str) -> None:
-    """Looks whether the module of a detector is there, without running more of it than its packages.
+    """Checks that the module of a detector exists, without running more of it than its packages.
 
     Raises:
         ConfigError: It is not.

@@ -33,7 +33,7 @@ class ReadConfig(Section):
 
     Attributes:
         storage: How object storage and web servers are reached.
-        max_bytes: Size above which a file is refused: nobody's photo, and it would fill the memory.
+        max_bytes: Size above which a file is refused: it would fill the memory, and no photo is as large.
     """
 
     storage: StorageConfig = Field(default_factory=StorageConfig)

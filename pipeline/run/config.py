@@ -73,8 +73,7 @@ class EngineConfig(Section):
         request_gpus: GPUs, likewise.
         request_minutes: How long to wait; then the run goes on with what is there.
         max_failures: Photos that may fail before the run is stopped with the reasons: a number, or a share
-            like 5%. None: any.
-        max_failures_after: A share counts only once so many photos are done.
+            like 5%, which counts from the thousandth photo on. None: any.
     """
 
     name: Literal["auto", "local", "ray"] = "auto"
@@ -90,7 +89,6 @@ class EngineConfig(Section):
     max_failures: Annotated[str | None, BeforeValidator(_number_as_text)] = Field(
         default=None, pattern=r"^[0-9]{1,12}$|^[0-9]{1,2}(\.[0-9]{1,6})?%$"
     )
-    max_failures_after: int = Field(default=1000, ge=1)
 
 
 class EstimateConfig(Section):
@@ -99,8 +97,8 @@ class EstimateConfig(Section):
     Attributes:
         images_per_cpu: Photos a second of one CPU core that does everything, see the README's Speed section.
         images_per_gpu: Photos a second of one GPU that has enough CPU cores beside it; None: not known.
-        cpus: CPU cores to reckon with; None: those of this machine, or of the cluster.
-        gpus: GPUs to reckon with; None: likewise.
+        cpus: CPU cores that the run will have; None: those of this machine, or of the cluster.
+        gpus: GPUs, likewise.
         cpu_hour_price: Price of one CPU core for an hour; None: not known.
         gpu_hour_price: Price of one GPU for an hour, without CPU cores; None: not known.
         currency: Of the prices.

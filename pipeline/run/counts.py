@@ -15,7 +15,7 @@ from pipeline.run import records
 from pipeline.run.recipe import RecordFormat
 
 EXAMPLES = 3
-"""Items named per error code."""
+"""Most items whose names are kept for each error code."""
 
 
 @dataclass

@@ -6,20 +6,22 @@ from pipeline.errors import FailureLimitError
 from pipeline.run.config import EngineConfig
 from pipeline.run.counts import Counts
 
+SHARE_COUNTS_FROM = 1000
+"""Photos that must be done before a share of failures counts: the first few tell little."""
+
 
 def check_failures(counts: Counts, config: EngineConfig) -> None:
     """Checks what a run adds up to so far.
 
     Args:
         counts: Counts of the whole run, earlier sessions included.
-        config: Holds the limit. A number of photos counts from the first one on; a share only once
-            `max_failures_after` photos are done, since the first few tell little.
+        config: Holds the limit.
 
     Raises:
         FailureLimitError: There are more failures than allowed.
     """
     limit = config.max_failures
-    if limit is None or not is_exceeded(counts, limit, config.max_failures_after):
+    if limit is None or not is_exceeded(counts, limit):
         return
     raise FailureLimitError(
         f"{counts.failures:,} of {counts.images:,} photos failed, and engine.max_failures is {limit}. What "
@@ -28,8 +30,10 @@ def check_failures(counts: Counts, config: EngineConfig) -> None:
     )
 
 
-def is_exceeded(counts: Counts, limit: str, after: int) -> bool:
+def is_exceeded(counts: Counts, limit: str) -> bool:
     """Whether there are more failures than a limit such as "5%" or "200" allows."""
     if limit.endswith("%"):
-        return counts.images >= after and counts.failures > counts.images * float(limit[:-1]) / 100
+        return (
+            counts.images >= SHARE_COUNTS_FROM and counts.failures > counts.images * float(limit[:-1]) / 100
+        )
     return counts.failures > int(limit)

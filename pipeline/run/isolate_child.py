@@ -26,7 +26,7 @@ NO_MEMORY_STATUS = 77
 PLAIN = (int, float, str)
 
 GRACE_SECONDS = 30
-"""A child ends itself so long after the end of the time that its item may take: its parent is gone then."""
+"""Seconds beyond the time limit of an item after which a child ends itself: its parent must be gone."""
 
 
 def main() -> None:

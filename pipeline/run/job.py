@@ -281,7 +281,7 @@ def total(store: Store, shards: set[int]) -> Counts:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Lets SIGTERM, which spot machines and schedulers send, end the block as Ctrl-C does."""
+    """Makes SIGTERM, which schedulers and spot machines send, end the block as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

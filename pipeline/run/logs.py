@@ -128,9 +128,10 @@ def shard_committed(shard: int, counts: Counts) -> None:
 
 
 def unexpected_failures(counts: Counts) -> None:
-    """Logs photos that failed for no fault of their own, up to three of a chunk.
+    """Logs photos that failed by a fault of Facet or of the machine, up to three of a chunk.
 
-    The id is left out where the address is shown without a part of it, so that it cannot be told.
+    Where secret parts of an address are left out, the id, which is a hash of the whole address, cannot be
+    worked out and is left out, too.
     """
     for code in UNEXPECTED:
         for uri, message in counts.examples.get(code, []):

@@ -15,7 +15,7 @@ BULK = 1000
 """Objects that one request removes at most."""
 
 REMOVALS = 3
-"""Times that a folder's objects are listed and removed before it is said that some cannot be."""
+"""Attempts at listing and removing all objects of a folder."""
 
 
 class S3FileSystem(s3fs.S3FileSystem):
