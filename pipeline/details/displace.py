@@ -2,9 +2,9 @@
 
 With d the displacement at the vertices of the subdivided face, every displaced edge shall be perpendicular to
 the predicted normal m: m . (e + d_j n_j - d_i n_i) = 0, n the face's own normals. The rows approximate the
-gradient of d, so their sum is the integral of |grad d - slope|^2; screening adds the integral of d^2 / L^2 and
-leaves shapes that are wider than some 2 pi L to the fitted face. Where the normals say nothing, screening is
-strong and d fades to zero. The equations are symmetric and positive definite; they are solved by conjugate
+gradient of d, so their sum is the integral of |grad d - slope|^2; screening adds the integral of d^2 / L^2
+and leaves shapes that are wider than some 2 pi L to the fitted face. Where the normals say nothing, screening
+is strong and d fades to zero. The equations are symmetric and positive definite; they are solved by conjugate
 gradients, coarse to fine.
 """
 
@@ -31,7 +31,9 @@ class DisplaceConfig(Section):
     fading: float = Field(default=60.0, ge=0, description="extra screening where the normals say nothing")
     robust: float = Field(default=0.5, gt=0, description="difference of normals that counts half")
     confidence: float = Field(default=8.0, gt=0, description="confidence of a normal that counts half")
-    iterations: tuple[int, ...] = Field(default=(300, 100, 60, 40), description="conjugate gradients by level")
+    iterations: tuple[int, ...] = Field(
+        default=(300, 100, 60, 40), description="conjugate gradients by level"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +83,13 @@ def displace(
             height = grid.steps[number - 1].linear @ height
         part = slice(0, level.count)
         points, along = smooth[part], own[part]
-        spacing = float(np.linalg.norm(points[level.edges[:2000, 0]] - points[level.edges[:2000, 1]], axis=1).mean())
+        some = points[level.edges[:2000]]
+        spacing = float(np.linalg.norm(some[:, 1] - some[:, 0], axis=1).mean())
         found, confidence = normals.smoothed(spacing / 2 / pixel).sample(view.project(points))
         found = found @ to_camera
         off = ((found - along) ** 2).sum(1) / config.robust**2
         weight = trust[part] * confidence / (confidence + config.confidence) / (1 + off)
-        matrix, right = _equations(level, points, along, found, weight, config)
+        matrix, right = _equations(level, points, along, found, weight=weight, config=config)
         height = _conjugate_gradients(matrix, right, height, config.iterations[number])
         height = np.clip(height, -config.most, config.most)
     return Displacement(smooth, own, height, weight.astype(np.float32))
@@ -100,7 +103,9 @@ def _trust(smooth: np.ndarray, own: np.ndarray, view: ViewState, grid: Grid) -> 
     points = smooth[: coarse.count]
     triangles = np.concatenate([coarse.quads[:, [0, 1, 2]], coarse.quads[:, [0, 2, 3]]])
     pixels = view.project(points)
-    visible = seen(pixels, -points[:, 2], triangles, pixels, -points[:, 2], size=192).astype(np.float32)
+    visible = seen(
+        pixels, -points[:, 2], triangles, queries=pixels, query_depth=-points[:, 2], size=192
+    ).astype(np.float32)
     for step in grid.steps[1:]:
         visible = step.linear @ visible
     return (facing * visible**2 * grid.meant**2).astype(np.float32)
@@ -111,14 +116,13 @@ def _equations(
     points: np.ndarray,
     own: np.ndarray,
     found: np.ndarray,
+    *,
     weight: np.ndarray,
     config: DisplaceConfig,
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Normal equations of the displacement of one level: matrix (N, N) and right side (N,)."""
     corners = points[level.quads]
-    area = np.linalg.norm(
-        np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]), axis=1
-    ) / 2
+    area = np.linalg.norm(np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]), axis=1) / 2
     # A quad's four sides, each seen from both quads, and its two diagonals add up to area |grad d|^2.
     sides = np.bincount(level.edge_of_side.ravel(), np.repeat(area / 4, 4))
     share = np.concatenate([sides, area / 2, area / 2]).astype(np.float32)

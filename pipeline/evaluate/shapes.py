@@ -92,7 +92,13 @@ def best_alignment(source: np.ndarray, target: np.ndarray, scaled: bool = True) 
 
 
 def align(
-    points: np.ndarray, scan: Scan, start: Alignment, scaled: bool = True, rounds: int = 60, trim: float = 0.1
+    points: np.ndarray,
+    scan: Scan,
+    start: Alignment,
+    scaled: bool = True,
+    *,
+    rounds: int = 60,
+    trim: float = 0.1,
 ) -> Alignment:
     """Aligns points (N, 3) to a scan by iterated closest points, point to plane at the end of each round.
 
@@ -179,6 +185,7 @@ def normal_image(
     vertices_camera: np.ndarray,
     triangles: np.ndarray,
     normals: np.ndarray,
+    *,
     focal: float,
     centre: np.ndarray,
     width: int,

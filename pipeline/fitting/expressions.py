@@ -83,6 +83,7 @@ class ExpressionPrior:
 def expression_prior(
     names: tuple[str, ...],
     actions: Mapping[str, float] | None = None,
+    *,
     sigma: float = 0.3,
     asymmetry: float = 0.15,
     together: float = 0.3,

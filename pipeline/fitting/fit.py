@@ -137,10 +137,12 @@ class _Problem:
         self.stage = "mean"
         self.doubted = [False] * len(views)
         self.sizes = [_face_size(view) for view in views]
-        self.focals = [view.focal or config.focal * size * 1.2 for view, size in zip(views, self.sizes)]
+        usual = [config.focal * size * 1.2 for size in self.sizes]
+        self.focals = [view.focal or usual[k] for k, view in enumerate(views)]
         self.focal_sigmas = [0.02 if view.focal else config.focal_sigma for view in views]
         self.priors: list[ExpressionPrior] = [
-            expression_prior(head.expression_names, view.actions, config.expression_sigma) for view in views
+            expression_prior(head.expression_names, view.actions, sigma=config.expression_sigma)
+            for view in views
         ]
         self.normals: list[NormalMap | None] = [view.normals for view in views]
 
@@ -181,7 +183,7 @@ class _Problem:
         if self.doubted[k]:
             weights = weights.model_copy(update={"points": weights.points / 20})
         found = point_terms(
-            self.head, self.views[k], state.identity, state.views[k], weights, self.sizes[k]
+            self.head, self.views[k], state.identity, state.views[k], config=weights, size=self.sizes[k]
         )
         normals = self.normals[k]
         if self.stage == "normals" and normals is not None:
@@ -215,10 +217,13 @@ class _Problem:
             lower=lower,
             upper=upper,
             move=lambda change: _move(state, change),
-            evaluate=lambda other: self._prior_cost(other) + sum(
-                terms.cost(term, term.residuals(other.identity, other.views[k]))
-                for k in range(len(self.views))
-                for term in frozen[k]
+            evaluate=lambda other: (
+                self._prior_cost(other)
+                + sum(
+                    terms.cost(term, term.residuals(other.identity, other.views[k]))
+                    for k in range(len(self.views))
+                    for term in frozen[k]
+                )
             ),
         )
 

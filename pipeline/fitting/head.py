@@ -66,7 +66,7 @@ class FitHead:
         return self.neutral + self.basis @ np.concatenate([identity, expression]).astype(np.float32)
 
     def patch_tangents(self, vertices: np.ndarray, patches: np.ndarray) -> np.ndarray:
-        """Two tangents (N, 3, 2) of some patches (N,) of a face (F, 3); of unit length on the neutral head."""
+        """Two tangents (N, 3, 2) of patches (N,) of a face (F, 3), of unit length on the neutral head."""
         quads = self.patches[patches]
         return _diagonals(vertices, quads) @ self.mix[patches]
 

@@ -31,16 +31,18 @@ class TermConfig(Section):
 
     points: float = Field(default=0.1, ge=0, description="weight of points: errors of neighbours go together")
     points_robust: float = Field(
-        default=3.0, gt=0, description="standard deviations where points count less; twice the median at least"
+        default=3.0,
+        gt=0,
+        description="standard deviations that count half; twice the median at least",
     )
     openings: float = Field(default=1.0, ge=0, description="weight of the openings of lids and lips")
     openings_sigma: float = Field(default=0.01, gt=0, description="their standard deviation, of the face")
     normals: float = Field(default=100.0, ge=0, description="independent normals that a whole face is worth")
-    normals_robust: float = Field(default=0.35, gt=0, description="sine of the angle where normals count less")
+    normals_robust: float = Field(default=0.35, gt=0, description="sine of the angle that counts half")
 
 
 def point_terms(
-    head: FitHead, view: View, identity: np.ndarray, state: ViewState, config: TermConfig, size: float
+    head: FitHead, view: View, identity: np.ndarray, state: ViewState, *, config: TermConfig, size: float
 ) -> list[terms.Term]:
     """Terms of the points of a view.
 
@@ -57,12 +59,13 @@ def point_terms(
     contour = np.zeros(len(known), bool) if points.contour is None else points.contour & known
     plain = known & ~contour
     vertices, photo, sigma = points.vertices[plain], points.photo[plain], points.sigma[plain]
-    term = terms.point_term(head, vertices, photo, sigma, config.points, config.points_robust)
+    counts = {"weight": config.points, "robust": config.points_robust}
+    term = terms.point_term(head, vertices, photo, sigma, **counts)
     # Far from the solution nearly all points are far off, and none of them shall be taken for an outlier.
     typical = float(np.median(np.linalg.norm(term.residuals(identity, state), axis=1)))
     found: list[terms.Term] = [replace(term, robust=max(config.points_robust, 2 * typical))]
     if contour.any():
-        found += _contours(head, view, identity, state, config, contour)
+        found += _contours(head, view, identity, state, config=config, contour=contour)
     place = {int(vertex): k for k, vertex in enumerate(points.vertices) if plain[k]}
     pairs = head.landmarks[np.array(LIDS + LIPS)]
     pairs = pairs[[a in place and b in place for a, b in pairs.tolist()]]
@@ -71,7 +74,9 @@ def point_terms(
         sigma = np.full(len(pairs), config.openings_sigma * size)
         opening = points.photo[first] - points.photo[second]
         found.append(
-            terms.difference_term(head, pairs, opening, sigma, config.openings, config.points_robust)
+            terms.difference_term(
+                head, pairs, opening, sigma, weight=config.openings, robust=config.points_robust
+            )
         )
     return found
 
@@ -81,6 +86,7 @@ def _contours(
     view: View,
     identity: np.ndarray,
     state: ViewState,
+    *,
     config: TermConfig,
     contour: np.ndarray,
 ) -> list[terms.Term]:
@@ -96,11 +102,8 @@ def _contours(
     across = normals[rim[nearest], :2] * [1, -1]
     across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-6)
     sigma = view.points.sigma[contour]
-    return [
-        terms.contour_term(
-            head, rim[nearest], photo, across, sigma, config.points, config.points_robust
-        )
-    ]
+    counts = {"weight": config.points, "robust": config.points_robust}
+    return [terms.contour_term(head, rim[nearest], photo, across, sigma=sigma, **counts)]
 
 
 def normal_term(
@@ -128,7 +131,11 @@ def normal_term(
     cosine = (facing * sight).sum(1) / np.maximum(area, 1e-12)
     pixels = state.project(middle)
     visible = (cosine > _FACING) & seen(
-        state.project(points_camera), -points_camera[:, 2], head.triangles, pixels, -middle[:, 2]
+        state.project(points_camera),
+        -points_camera[:, 2],
+        head.triangles,
+        queries=pixels,
+        query_depth=-middle[:, 2],
     )
     area = np.where(visible, area * cosine, 0.0)
     found, confidence = normals.sample(pixels)

@@ -106,7 +106,9 @@ def bounded_minimum(
         outside = (x < lower) | (x > upper)
         x = np.clip(x, lower, upper)
         slope = hessian @ x + gradient
-        inwards = fixed & (lower < upper) & (((x <= lower) & (slope < -1e-12)) | ((x >= upper) & (slope > 1e-12)))
+        inwards = (
+            fixed & (lower < upper) & (((x <= lower) & (slope < -1e-12)) | ((x >= upper) & (slope > 1e-12)))
+        )
         if not outside.any() and not inwards.any():
             break
         fixed = (fixed | outside) & ~inwards

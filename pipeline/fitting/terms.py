@@ -3,8 +3,9 @@
 Every term belongs to one view and is frozen at the state it was made at: what is visible, which points
 correspond and what the normal map says there do not change while a step is tried. Derivatives are with
 respect to the view's local unknowns, in the order of the slices below: identity and expression, a turn of
-the head about its pivot (left of the rotation, camera space), its position, the log of the focal length, which
-takes the head away in proportion so that its picture keeps its size, and a tilt of the normals (left of theirs).
+the head about its pivot (left of the rotation, camera space), its position, the log of the focal length,
+which takes the head away in proportion so that its picture keeps its size, and a tilt of the normals (left of
+theirs).
 
 A residual is a vector of D numbers in units of its standard deviation, or weighted by the inverse variance;
 its cost is that of Cauchy, weight s^2 / 2 log(1 + |r|^2 / s^2).
@@ -17,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.fitting.head import EXPRESSION, IDENTITY, PIVOT, SHAPE, FitHead
+from pipeline.fitting.head import IDENTITY, PIVOT, SHAPE, FitHead
 from pipeline.fitting.views import ViewState
 
 ROTATION = slice(SHAPE, SHAPE + 3)
@@ -30,15 +31,17 @@ LOCAL = SHAPE + 10
 
 
 class Term(Protocol):
-    """Residuals of one view.
+    """Residuals of one view."""
 
-    Attributes:
-        weight: (N,) of each residual.
-        robust: Scale s of the cost of Cauchy.
-    """
+    @property
+    def weight(self) -> np.ndarray:
+        """(N,) weight of each residual."""
+        ...
 
-    weight: np.ndarray
-    robust: float
+    @property
+    def robust(self) -> float:
+        """Scale s of the cost of Cauchy."""
+        ...
 
     def residuals(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
         """Residuals (N, D)."""
@@ -103,7 +106,9 @@ class PixelTerm:
         by_position[:, 0, 2], by_position[:, 1, 2] = x / depth**2, -y / depth**2
         by_position *= view.focal
         pixels = np.zeros((len(depth), 2, LOCAL), np.float32)
-        pixels[..., :SHAPE] = (by_position @ view.rotation).astype(np.float32) @ self.head.basis[self.vertices]
+        pixels[..., :SHAPE] = (by_position @ view.rotation).astype(np.float32) @ self.head.basis[
+            self.vertices
+        ]
         pixels[..., ROTATION] = _by_rotation(by_position, points_camera - view.position)
         pixels[..., POSITION] = by_position
         pixels[..., FOCAL] = view.project(points_camera) - view.centre + by_position @ view.position
@@ -116,19 +121,23 @@ class PixelTerm:
 
 
 def point_term(
-    head: FitHead, vertices: np.ndarray, pixels: np.ndarray, sigma: np.ndarray, weight: float, robust: float
+    head: FitHead,
+    vertices: np.ndarray,
+    pixels: np.ndarray,
+    sigma: np.ndarray,
+    *,
+    weight: float,
+    robust: float,
 ) -> PixelTerm:
     """Vertices (N,) lie at pixels (N, 2) with standard deviations sigma (N,)."""
     count = len(vertices)
     rows = (np.eye(2)[None, :, None] / sigma[:, None, None, None]).astype(float)
     points = np.arange(count)[:, None]
-    return PixelTerm(
-        vertices, rows, points, pixels / sigma[:, None], np.full(count, weight), robust, head
-    )
+    return PixelTerm(vertices, rows, points, pixels / sigma[:, None], np.full(count, weight), robust, head)
 
 
 def difference_term(
-    head: FitHead, pairs: np.ndarray, pixels: np.ndarray, sigma: np.ndarray, weight: float, robust: float
+    head: FitHead, pairs: np.ndarray, pixels: np.ndarray, sigma: np.ndarray, *, weight: float, robust: float
 ) -> PixelTerm:
     """The first less the second vertex of pairs (N, 2) are pixels (N, 2) with sigma (N,): open lids, lips."""
     count = len(pairs)
@@ -144,6 +153,7 @@ def contour_term(
     vertices: np.ndarray,
     pixels: np.ndarray,
     across: np.ndarray,
+    *,
     sigma: np.ndarray,
     weight: float,
     robust: float,

@@ -65,7 +65,7 @@ class NormalMap:
             centre: (2,) principal point in pixels of the photo.
         """
         middle = (centre - [self.left, self.top] + 0.5) * self.scale - 0.5
-        return crop_camera(focal * self.scale, middle, len(self.normals)).T
+        return crop_camera(focal * self.scale, middle.tolist(), len(self.normals)).T
 
     def smoothed(self, sigma: float) -> NormalMap:
         """The map after a Gaussian of `sigma` map pixels, weighted by the confidence.

@@ -12,6 +12,7 @@ def seen(
     pixels: np.ndarray,
     depth: np.ndarray,
     triangles: np.ndarray,
+    *,
     queries: np.ndarray,
     query_depth: np.ndarray,
     size: int = 128,

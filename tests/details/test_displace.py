@@ -43,10 +43,10 @@ def photo_of(vertices, quads, state, window=14.0):
         vertices,
         triangles,
         vertex_normals(vertices, quads),
-        state.focal * scale,
-        (state.centre - [left, top] + 0.5) * scale - 0.5,
-        SIDE,
-        SIDE,
+        focal=state.focal * scale,
+        centre=(state.centre - [left, top] + 0.5) * scale - 0.5,
+        width=SIDE,
+        height=SIDE,
     )
     empty = NormalMap(image, there * 1000.0, left, top, size)
     normals = (image @ empty.to_camera(state.focal, state.centre)).astype(np.float32)
@@ -139,13 +139,13 @@ def test_a_face_with_known_relief_comes_back_from_points_and_normals(head, grid)
     normals = vertex_normals(smooth, grid.levels[-1].quads)
     rest = grid.refine(head.neutral)
     waves = [np.sin(rest @ rng.normal(0, k, 3) + rng.uniform(0, 6)) / k for k in (1, 1, 2, 2)]
-    relief = 0.045 * sum(waves) * grid.meant
+    relief = 0.04 * sum(waves) * grid.meant
     truth = (smooth + relief[:, None] * normals).astype(np.float32)
     photo = take(head, identity, state, surface=(truth, grid.levels[-1].quads))
     fit = fit_views([photo.view], head)
     view = fit.views[0]
     proxy = view.to_camera(head.vertices(fit.identity, view.expression))
-    found = displace(proxy, view, photo.view.normals, grid, DisplaceConfig(screening=3.0))
+    found = displace(proxy, view, photo.view.normals, grid, DisplaceConfig(screening=1.5))
     seen = found.weight > 0.5
     assert seen.mean() > 0.25
 

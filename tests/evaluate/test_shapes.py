@@ -64,7 +64,13 @@ def test_a_drawn_sphere_faces_the_camera():
     vertices, triangles = hill()
     vertices = vertices * [1, 1, 0] + [0, 0, -50]
     image, there = shapes.normal_image(
-        vertices, triangles, np.tile([0, 0, 1.0], (len(vertices), 1)), 200.0, np.array([31.5, 31.5]), 64, 64
+        vertices,
+        triangles,
+        np.tile([0, 0, 1.0], (len(vertices), 1)),
+        focal=200.0,
+        centre=np.array([31.5, 31.5]),
+        width=64,
+        height=64,
     )
     assert there[12:52, 12:52].all()
     assert not there[0].any()

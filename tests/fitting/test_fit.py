@@ -107,7 +107,9 @@ def test_normals_that_contradict_the_points_raise_the_flag(head):
 def test_all_normals_turned_alike_do_not_become_shape(head):
     identity, expression = person(5)
     photo = take(head, identity, replace(camera(10), expression=expression))
-    turn = np.array([[1, 0, 0], [0, np.cos(0.09), -np.sin(0.09)], [0, np.sin(0.09), np.cos(0.09)]], np.float32)
+    turn = np.array(
+        [[1, 0, 0], [0, np.cos(0.09), -np.sin(0.09)], [0, np.sin(0.09), np.cos(0.09)]], np.float32
+    )
     turned = replace(photo.view.normals, normals=photo.view.normals.normals @ turn.T)
     fit = fit_views([replace(photo.view, normals=turned)], head)
     assert fit.quality[0].tilt == pytest.approx(np.degrees(0.09), abs=1.5)
@@ -122,7 +124,9 @@ def test_a_view_without_normals_and_with_unknown_points_is_fitted_by_the_rest(he
     sigma[::3] = np.inf
     pixels = points.photo.copy()
     pixels[::3] = np.nan
-    fit = fit_views([replace(photo.view, points=replace(points, photo=pixels, sigma=sigma), normals=None)], head)
+    fit = fit_views(
+        [replace(photo.view, points=replace(points, photo=pixels, sigma=sigma), normals=None)], head
+    )
     assert errors(head, photo, fit)[0] < 1
     assert np.isnan(fit.quality[0].normals)
     assert fit.quality[0].covered == 0

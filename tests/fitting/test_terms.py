@@ -43,12 +43,14 @@ def make(kind, head, state):
     across = rng.normal(size=(20, 2))
     across /= np.linalg.norm(across, axis=1, keepdims=True)
     if kind == "points":
-        return terms.point_term(head, ids, pixels, sigma, 1.0, 3.0)
+        return terms.point_term(head, ids, pixels, sigma, weight=1.0, robust=3.0)
     if kind == "differences":
-        return terms.difference_term(head, ids.reshape(10, 2), pixels[:10], sigma[:10], 1.0, 3.0)
+        return terms.difference_term(
+            head, ids.reshape(10, 2), pixels[:10], sigma[:10], weight=1.0, robust=3.0
+        )
     if kind == "contours":
-        return terms.contour_term(head, ids, pixels, across, sigma, 1.0, 3.0)
-    normals = rng.normal(size=(20, 3)) + [0, 0, 3]
+        return terms.contour_term(head, ids, pixels, across, sigma=sigma, weight=1.0, robust=3.0)
+    normals = rng.normal([0, 0, 3], 1, (20, 3))
     normals = (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)
     to_camera = cv2.Rodrigues(np.array([0.1, 0.05, 0.0]))[0]
     return terms.NormalTerm(np.arange(0, 2000, 100), normals, to_camera, np.ones(20), 0.3, head)

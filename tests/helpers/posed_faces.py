@@ -75,8 +75,13 @@ def take(
     left, top = middle - size / 2
     scale = SIDE / size
     image, there = normal_image(
-        vertices, triangles, normals, state.focal * scale, (state.centre - [left, top] + 0.5) * scale - 0.5,
-        SIDE, SIDE,
+        vertices,
+        triangles,
+        normals,
+        focal=state.focal * scale,
+        centre=(state.centre - [left, top] + 0.5) * scale - 0.5,
+        width=SIDE,
+        height=SIDE,
     )
     empty = NormalMap(image, there * 1000.0, left, top, size)
     turned = (image @ empty.to_camera(state.focal, state.centre)).astype(np.float32)
