@@ -1,10 +1,19 @@
-"""Worker processes: how many there is room for, and that they end with the process which started them."""
+"""Worker processes: how many there is room for, a pool of them, and that they end with the process above."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
 def available_cpus() -> int:
@@ -12,6 +21,67 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def worker_pool(
+    workers: int, make: Callable[..., Callable[..., R]], *arguments: Any, preload: Sequence[str] = ()
+) -> Iterator[Callable[..., Future[R]]]:
+    """Opens a pool of processes of one thread each, which leave Ctrl-C to this process and end with it.
+
+    Args:
+        workers: How many.
+        make: Called once in every worker; what it returns does the tasks there. An error of it is raised by
+            the tasks: from a worker that is starting it would look like its death.
+        arguments: Of `make`.
+        preload: Modules to import once for all workers.
+
+    Yields:
+        A function that hands a task's arguments to a worker and returns the future result, which raises
+        `BrokenProcessPool` where workers have died. After an error in the block they are ended at once.
+    """
+    # Not plain fork: this process may have threads. The fork server imports modules once for all workers.
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    if os.name == "posix":
+        context.set_forkserver_preload(list(preload))
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (make, arguments))
+    try:
+        yield partial(pool.submit, _work)
+    except BaseException:
+        # What the workers still do is of no use to anyone.
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_function: Callable[..., Any] | Exception | None = None
+"""What does the tasks of this worker, or why there is nothing."""
+
+
+def _start_worker(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
+    global _function  # noqa: PLW0603 - the process's own, made once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
+    end_with_parent()
+    # One process per core: further threads would only wait for each other.
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what is imported later
+    try:
+        _function = make(*arguments)
+    except Exception as error:
+        _function = error
+
+
+def _work(*arguments: Any) -> Any:
+    if isinstance(_function, Exception):
+        raise _function
+    assert _function is not None
+    return _function(*arguments)
 
 
 def end_with_parent() -> None:

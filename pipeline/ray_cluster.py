@@ -1,8 +1,13 @@
-"""Whether there is a Ray cluster at an address: Ray itself tries for many minutes before it says no."""
+"""Ray clusters: looked for, connected to, or started on this machine."""
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipeline.errors import PlanError
 
@@ -10,12 +15,65 @@ CONNECT_SECONDS = 20.0
 """Time for a cluster to take a connection."""
 
 
-def check_cluster(address: str | None) -> None:
-    """Tries to connect to a cluster.
+def has_cluster(address: str | None = None) -> bool:
+    """Tells whether a cluster is named, or connected to already; Ray is not imported for this question.
 
     Args:
-        address: What `RAY_ADDRESS` holds: host:port, ray://host:port, or a word such as auto, which is left
-            to Ray, as None is.
+        address: Its address; None: what RAY_ADDRESS holds.
+    """
+    return bool(_address(address)) or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
+
+
+@contextmanager
+def cluster(
+    address: str | None = None, *, num_cpus: int | None = None, quiet: bool = True
+) -> Iterator[tuple[float, float]]:
+    """Connects to a cluster, or starts Ray on this machine; leaves alone what is connected already.
+
+    Args:
+        address: Of the cluster; None: what RAY_ADDRESS holds, and without that Ray is started here.
+        num_cpus: CPUs of a Ray that is started here; None: all.
+        quiet: Whether Ray says nothing but errors, and workers nothing at all.
+
+    Yields:
+        CPUs and GPUs of the cluster.
+
+    Raises:
+        PlanError: There is no cluster at the address.
+    """
+    import ray
+
+    own = not ray.is_initialized()
+    if own:
+        address = _address(address)
+        check_cluster(address)
+        options = {"address": address} if address else {"num_cpus": num_cpus, "include_dashboard": False}
+        try:
+            ray.init(
+                logging_level=logging.ERROR if quiet else logging.INFO, log_to_driver=not quiet, **options
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
+    try:
+        yield cluster_size()
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def cluster_size() -> tuple[float, float]:
+    """Returns CPUs and GPUs of the cluster that this process is connected to."""
+    import ray
+
+    resources = ray.cluster_resources()
+    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+
+
+def check_cluster(address: str | None) -> None:
+    """Tries to connect to a cluster, since Ray itself tries for many minutes before it says no.
+
+    Args:
+        address: host:port, ray://host:port, or a word such as auto, which is left to Ray, as None is.
 
     Raises:
         PlanError: Nobody answers there.
@@ -27,3 +85,7 @@ def check_cluster(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:  # the latter for a port above 65535
         raise PlanError(f"There is no Ray cluster at {address}: {error}.") from error
+
+
+def _address(address: str | None) -> str | None:
+    return address or os.environ.get("RAY_ADDRESS")

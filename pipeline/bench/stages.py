@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -13,6 +13,7 @@ from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.images.items import one_photo_each
 from pipeline.images.sources import list_input
 from pipeline.normals.config import NormalsConfig
+from pipeline.processes import worker_pool
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.plan import chunk_items, write_plan
 from pipeline.run.stages import ReadStage, RecipeStage, WriteStage
@@ -38,11 +39,9 @@ def measure_stages(photos: Path, folder: Path, weights: str, cores: int = 1) -> 
     Returns:
         What one core does of each stage, on average.
     """
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(cores, context) as pool:
-        barrier = manager.Barrier(cores)
-        folders = [folder / f"core-{core}" for core in range(cores)]
-        tasks = [pool.submit(_measure, photos, scratch, weights, barrier) for scratch in folders]
+    manager = multiprocessing.get_context("spawn").Manager()
+    with manager, worker_pool(cores, partial, _measure, photos, weights, manager.Barrier(cores)) as submit:
+        tasks = [submit(folder / f"core-{core}") for core in range(cores)]
         each = [task.result() for task in tasks]
     return [_average(rates) for rates in zip(*each, strict=True)]
 
@@ -53,7 +52,7 @@ def _average(rates: tuple[Rate, ...]) -> Rate:
     return Rate(rates[0].name, rates[0].count, seconds, rates[0].unit)
 
 
-def _measure(photos: Path, folder: Path, weights: str, barrier: Barrier) -> list[Rate]:
+def _measure(photos: Path, weights: str, barrier: Barrier, folder: Path) -> list[Rate]:
     try:
         return _measure_one(photos, folder, weights, lambda: barrier.wait(PATIENCE_SECONDS))
     except BaseException:

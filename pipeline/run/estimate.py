@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import NamedTuple
 
 from pipeline.errors import PlanError
-from pipeline.ray_cluster import check_cluster
+from pipeline.ray_cluster import cluster, has_cluster
 from pipeline.run.config import EstimateConfig, RunConfig
 from pipeline.run.recipe import Recipe
 from pipeline.words import duration, quantity, size_text
@@ -74,14 +72,12 @@ def estimate_run(images: int, resources: Resources, config: EstimateConfig) -> E
 def find_resources(recipe: Recipe, config: RunConfig) -> Resources:
     """Returns what a run will work on: what the configuration says, or what there is."""
     given, engine = config.estimate, config.engine
-    address = engine.address or os.environ.get("RAY_ADDRESS")
-    running = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     cpus: int | None
     gpus: int | None
     if given.cpus is not None and given.gpus is not None:
         cpus, gpus, where = given.cpus, given.gpus, "as the configuration says"
-    elif engine.name != "local" and (address or running):
-        cpus, gpus = _cluster_resources(address)
+    elif engine.name != "local" and has_cluster(engine.address):
+        cpus, gpus = _cluster_resources(engine.address)
         cpus, gpus = engine.request_cpus or cpus, engine.request_gpus or gpus
         where = "of the cluster"
     else:
@@ -116,19 +112,8 @@ def _machine_resources(cpus: int | None) -> tuple[int, int]:
 
 
 def _cluster_resources(address: str | None) -> tuple[int | None, int | None]:
-    import logging
-
-    import ray
-
-    own = not ray.is_initialized()
     try:
-        if own:
-            check_cluster(address)
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        resources = ray.cluster_resources()
-    except (PlanError, ConnectionError, ValueError, RuntimeError):  # no reason not to plan
+        with cluster(address) as (cpus, gpus):
+            return int(cpus) or None, int(gpus)
+    except PlanError:  # no reason not to plan
         return None, None
-    finally:
-        if own:
-            ray.shutdown()
-    return int(resources.get("CPU", 0)) or None, int(resources.get("GPU", 0))

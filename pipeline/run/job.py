@@ -7,9 +7,7 @@ committed. All of them end with the same records; what they have both worked on 
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 import time
 import uuid
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import FacetError
+from pipeline.ray_cluster import has_cluster
 from pipeline.run import logs
 from pipeline.run.config import EngineConfig, RunConfig
 from pipeline.run.counts import Counts
@@ -232,13 +231,7 @@ def choose_engine(config: EngineConfig, images: int) -> Literal["local", "ray"]:
     """Returns the engine for so many photos."""
     if config.name != "auto":
         return config.name
-    # Ray is not imported for this question.
-    cluster = config.address or os.environ.get("RAY_ADDRESS") or _ray_is_running()
-    return "ray" if cluster or images > config.local_up_to else "local"
-
-
-def _ray_is_running() -> bool:
-    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    return "ray" if has_cluster(config.address) or images > config.local_up_to else "local"
 
 
 def work_off(work: Work, pending: list[int], before: Counts, engine: str, watch: Watch | None = None) -> None:

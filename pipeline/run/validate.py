@@ -5,22 +5,19 @@ Meant for a folder on which nobody works. It reads storage alone, on any machine
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
-import cv2
 import pyarrow as pa
 from pydantic import ValidationError
 
 from pipeline.errors import FacetError, OutputError
-from pipeline.processes import available_cpus, end_with_parent
+from pipeline.processes import available_cpus, worker_pool
 from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
@@ -171,45 +168,28 @@ def _check_all(work: Work, shards: list[int], workers: int) -> Iterator[ShardChe
     if workers <= 1 or len(shards) <= IN_PROCESS_SHARDS:
         yield from (check_shard(work, shard) for shard in shards)
         return
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    if os.name == "posix":
-        context.set_forkserver_preload(["pipeline.run.check"])
     numbers = iter(shards)
     pending: set[Future[ShardCheck]] = set()
-    with ProcessPoolExecutor(workers, context, _start_worker, (work,)) as pool:
-        try:
+    try:
+        with worker_pool(workers, _make_checker, work, preload=["pipeline.run.check"]) as submit:
             while True:
                 room = 2 * workers - len(pending)
-                pending |= {pool.submit(_check, shard) for shard in islice(numbers, room)}
+                pending |= {submit(shard) for shard in islice(numbers, room)}
                 if not pending:
                     return
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
-        except BrokenProcessPool as error:
-            raise FacetError(
-                "A process that checks shards died, perhaps for want of memory: fewer of them take less "
-                "(--set engine.cpus=1).",
-                "worker_died",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    except BrokenProcessPool as error:
+        raise FacetError(
+            "A process that checks shards died, perhaps for want of memory: fewer of them take less "
+            "(--set engine.cpus=1).",
+            "worker_died",
+        ) from error
 
 
-_work: Work | None = None
-
-
-def _start_worker(work: Work) -> None:
-    global _work  # noqa: PLW0603 - the process's own copy, made once
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
-    end_with_parent()
-    cv2.setNumThreads(1)
+def _make_checker(work: Work) -> Callable[[int], ShardCheck]:
     pa.set_cpu_count(1)
-    _work = work
-
-
-def _check(shard: int) -> ShardCheck:
-    assert _work is not None
-    return check_shard(_work, shard)
+    return partial(check_shard, work)
 
 
 def _leftovers(store: Store, plan: Plan, done: set[int], config: RunConfig) -> list[str]:

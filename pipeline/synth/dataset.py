@@ -7,10 +7,8 @@ not matter who renders which shard.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -18,7 +16,8 @@ from pydantic import Field
 from pipeline.config import Section, dump_config, load_config
 from pipeline.device import choose_device
 from pipeline.errors import OutputError
-from pipeline.processes import available_cpus, end_with_parent
+from pipeline.processes import available_cpus, worker_pool
+from pipeline.ray_cluster import cluster, has_cluster
 from pipeline.storage.store import SCRATCH, Store
 from pipeline.synth.shards import DatasetConfig, Shard, ShardRenderer, plan_shards
 
@@ -96,7 +95,7 @@ def _claim(store: Store, config: DatasetConfig) -> set[str]:
 
 
 def _use_ray(engine: Engine) -> bool:
-    return engine == "ray" or (engine == "auto" and bool(os.environ.get("RAY_ADDRESS")))
+    return engine == "ray" or (engine == "auto" and has_cluster())
 
 
 def _renderer(
@@ -120,22 +119,10 @@ def _render_locally(
     if workers <= 1:
         yield from map(renderer, shards)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (renderer,)) as pool:
-        yield from pool.map(_run_worker, shards)
-
-
-_worker: list[ShardRenderer] = []
-"""The renderer of this worker process: it keeps its models and painted maps from shard to shard."""
-
-
-def _start_worker(renderer: ShardRenderer) -> None:
-    end_with_parent()
-    _worker[:] = [renderer]
-
-
-def _run_worker(shard: Shard) -> int:
-    return _worker[0](shard)
+    # Every worker keeps a copy of the renderer, with its models and painted maps, from shard to shard.
+    with worker_pool(workers, partial, renderer, preload=["pipeline.synth.shards"]) as submit:
+        for rendered in [submit(shard) for shard in shards]:
+            yield rendered.result()
 
 
 def _render_on_ray(
@@ -145,7 +132,7 @@ def _render_on_ray(
 
     if not shards:
         return
-    with on_ray.cluster() as (cpus, gpus):
+    with cluster() as (cpus, gpus):
         renderer = _renderer(store, config, execution, model, int(gpus))
         workers = execution.workers or int(cpus if renderer.device == "cpu" else gpus)
         yield from on_ray.render(renderer, shards, min(workers, len(shards)), cpus)

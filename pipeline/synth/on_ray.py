@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import ray
 
-from pipeline.errors import FacetError, PlanError
-from pipeline.ray_cluster import check_cluster
+from pipeline.errors import FacetError
 from pipeline.synth.shards import Shard, ShardRenderer
 
 _ACTORS_SHARE = 0.75
 """Share of the CPUs that actors take. Tasks that feed them need the rest: Ray waits for ever without."""
-
-
-@contextmanager
-def cluster() -> Iterator[tuple[float, float]]:
-    """Connects to the cluster of RAY_ADDRESS, or starts one on this machine; yields its CPUs and GPUs.
-
-    Raises:
-        PlanError: There is no cluster at the address.
-    """
-    own = not ray.is_initialized()
-    if own:
-        address = os.environ.get("RAY_ADDRESS")
-        check_cluster(address)
-        try:
-            ray.init(
-                address=address, include_dashboard=None if address else False, logging_level=logging.ERROR
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
-    try:
-        resources = ray.cluster_resources()
-        yield resources.get("CPU", 1.0), resources.get("GPU", 0.0)
-    finally:
-        if own:
-            ray.shutdown()
 
 
 def render(renderer: ShardRenderer, shards: Sequence[Shard], workers: int, cpus: float) -> Iterator[int]:

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config import dump_config
 from pipeline.errors import FacetError, PlanError, TrainingError
 from pipeline.normals import checkpoints
-from pipeline.ray_cluster import check_cluster
+from pipeline.ray_cluster import cluster
 from pipeline.train.config import TrainConfig, WorkerConfig
 from pipeline.train.folder import RunFolder
 from pipeline.train.local import initial_parameters, load_data
@@ -89,45 +89,43 @@ def train_distributed(
         PlanError: The cluster lacks the CPUs or GPUs for the workers.
         TrainingError: Workers failed more often than `workers.max_failures`.
     """
-    if not ray.is_initialized():
-        check_cluster(os.environ.get("RAY_ADDRESS"))
-        ray.init()
-    check_resources(config.workers, ray.cluster_resources())
-    filesystem, root = fsspec.core.url_to_fs(out)
-    is_local = isinstance(filesystem, LocalFileSystem)
-    trainer = TorchTrainer(
-        _train_worker,  # type: ignore[arg-type]  # what it returns comes back in the result
-        train_loop_config={
-            "config": config.model_dump(mode="json"),
-            # Scanned here once and not by every worker; wrong data ends the run before it starts.
-            "data": load_data(config, paths, validation),
-            "initial": initial_parameters(init, config.architecture),
-            "out": os.path.abspath(root) if is_local else out,
-        },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers.num_workers,
-            use_gpu=config.workers.gpus,
-            resources_per_worker={"CPU": config.workers.cpus_per_worker},
-        ),
-        run_config=ray.train.RunConfig(
-            name=Path(root).name,
-            storage_path=str(Path(root).parent),
-            storage_filesystem=None
-            if is_local
-            else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)),
-            failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.output.keep),
-        ),
-    )
-    try:
-        result = trainer.fit()
-    except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            cause = failure if isinstance(failure, FacetError) else failure.__cause__
-            if isinstance(cause, FacetError):
-                raise cause from error
-        raise TrainingError(f"The workers failed too often: {error}") from error
-    return result.return_value  # type: ignore[attr-defined]  # of the second version of Ray Train
+    with cluster(quiet=False) as (cpus, gpus):
+        check_resources(config.workers, {"CPU": cpus, "GPU": gpus})
+        filesystem, root = fsspec.core.url_to_fs(out)
+        is_local = isinstance(filesystem, LocalFileSystem)
+        trainer = TorchTrainer(
+            _train_worker,  # type: ignore[arg-type]  # what it returns comes back in the result
+            train_loop_config={
+                "config": config.model_dump(mode="json"),
+                # Scanned here once and not by every worker; wrong data ends the run before it starts.
+                "data": load_data(config, paths, validation),
+                "initial": initial_parameters(init, config.architecture),
+                "out": os.path.abspath(root) if is_local else out,
+            },
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=config.workers.num_workers,
+                use_gpu=config.workers.gpus,
+                resources_per_worker={"CPU": config.workers.cpus_per_worker},
+            ),
+            run_config=ray.train.RunConfig(
+                name=Path(root).name,
+                storage_path=str(Path(root).parent),
+                storage_filesystem=None
+                if is_local
+                else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)),
+                failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.output.keep),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                cause = failure if isinstance(failure, FacetError) else failure.__cause__
+                if isinstance(cause, FacetError):
+                    raise cause from error
+            raise TrainingError(f"The workers failed too often: {error}") from error
+        return result.return_value  # type: ignore[attr-defined]  # of the second version of Ray Train
 
 
 def check_resources(workers: WorkerConfig, cluster: dict[str, float]) -> None:

@@ -432,7 +432,6 @@ def test_engine_is_chosen_by_size_and_cluster(monkeypatch):
     from pipeline.run.config import EngineConfig
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(job, "_ray_is_running", lambda: False)
     assert job.choose_engine(EngineConfig(), 200) == "local"
     assert job.choose_engine(EngineConfig(), 201) == "ray"
     assert job.choose_engine(EngineConfig(name="local"), 10**6) == "local"

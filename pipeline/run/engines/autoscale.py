@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import ray
 from ray.autoscaler.sdk import request_resources
 
+from pipeline.ray_cluster import cluster_size
 from pipeline.run.config import EngineConfig
 
 log = logging.getLogger(__name__)
@@ -74,9 +74,3 @@ def wait_for_size(
         sleep(POLL_SECONDS)
         cpus, gpus = size()
     return cpus, gpus
-
-
-def cluster_size() -> tuple[float, float]:
-    """Returns CPUs and GPUs of the cluster that this process is connected to."""
-    resources = ray.cluster_resources()
-    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)

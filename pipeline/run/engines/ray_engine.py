@@ -11,7 +11,6 @@ seconds to import what it needs.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,10 +23,9 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayError
 
-from pipeline.errors import FacetError, PlanError
-from pipeline.ray_cluster import check_cluster
+from pipeline.errors import FacetError
+from pipeline.ray_cluster import cluster
 from pipeline.run import logs
-from pipeline.run.config import EngineConfig
 from pipeline.run.counts import Counts
 from pipeline.run.engines.autoscale import requested
 from pipeline.run.engines.metrics import RunMetrics
@@ -61,7 +59,7 @@ def run_ray(
         FacetError: The run cannot go on; committed shards stay valid.
     """
     engine, recipe = work.config.engine, work.recipe
-    with _cluster(engine) as (cpus, gpus):
+    with cluster(engine.address, num_cpus=engine.cpus), requested(engine) as (cpus, gpus):
         shares = plan_resources(cpus, gpus, engine, recipe.stages, recipe.device(work.config))
         with _context(cpus), ThreadPoolExecutor(4, "facet-commit") as commits, _expected_errors():
             ledger = Ledger(work.plan)
@@ -207,26 +205,6 @@ def _commit(committer: Any, shard: int, counts: Counts, metrics: RunMetrics) -> 
     ray.get(committer.commit.remote(shard, counts))
     logs.shard_committed(shard, counts)
     metrics.commit(counts)
-
-
-@contextmanager
-def _cluster(config: EngineConfig) -> Iterator[tuple[float, float]]:
-    """Connects to the cluster, or starts one on this machine; yields its CPUs and GPUs."""
-    own = not ray.is_initialized()
-    if own:
-        address = config.address or os.environ.get("RAY_ADDRESS")
-        check_cluster(address)
-        options = {"address": address} if address else {"num_cpus": config.cpus, "include_dashboard": False}
-        try:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
-    try:
-        with requested(config) as size:
-            yield size
-    finally:
-        if own:
-            ray.shutdown()
 
 
 @contextmanager
