@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.assets import command
-from pipeline.assets import download as download_module
 from pipeline.assets import find_ict_facekit, ict_facekit
 from pipeline.assets.download import download
 from pipeline.assets.ict_facekit import Manifest, content_digest, convert, fetch, offsets_digest, verify
@@ -33,38 +32,29 @@ class Behaviour:
     break_after: dict[str, list[int]] = field(default_factory=dict)  # file -> bytes sent before each break
     fail: dict[str, list[int]] = field(default_factory=dict)  # file -> status codes of the first answers
     replace: dict[str, bytes] = field(default_factory=dict)
-    ranges: bool = True
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def server(tmp_path):
-    """Serves tmp_path/served with Range support; yields (base URL, folder, Behaviour)."""
+    """Serves tmp_path/served; yields (base URL, folder, Behaviour)."""
     root, behaviour = tmp_path / "served", Behaviour()
     root.mkdir()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            name, wanted = self.path.lstrip("/"), self.headers.get("Range")
-            behaviour.asked.append((name, wanted))
+            name = self.path.lstrip("/")
+            behaviour.asked.append(name)
             if behaviour.fail.get(name):
                 return self.send_error(behaviour.fail[name].pop(0))
             if not (root / name).is_file():
                 return self.send_error(404)
             data = behaviour.replace.get(name, (root / name).read_bytes())
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and behaviour.ranges else 0
-            if start and start >= len(data):
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(data)}")
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(data) - start))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            stop = (
-                start + behaviour.break_after[name].pop(0) if behaviour.break_after.get(name) else len(data)
-            )
-            self.wfile.write(data[start:stop])
+            breaks = behaviour.break_after.get(name)
+            self.wfile.write(data[: breaks.pop(0)] if breaks else data)
             return None
 
         def log_message(self, *args):
@@ -177,38 +167,25 @@ def test_fetch_replaces_an_altered_archive(model, tmp_path):
     assert_holds(fetch(tmp_path / "assets", str(folder), manifest), archive)
 
 
-def test_broken_connections_resume_by_range(served, tmp_path):
+def test_broken_connections_are_tried_again(served, tmp_path):
     url, behaviour, manifest, archive = served
     name = "FaceXModel/identity001.obj"
-    behaviour.break_after[name] = [100, 50]
+    behaviour.break_after[name] = [100, 0]
     assert_holds(fetch(tmp_path / "assets", url, manifest, backoff_s=0), archive)
-    assert [wanted for asked, wanted in behaviour.asked if asked == name] == [
-        None,
-        "bytes=100-",
-        "bytes=150-",
-    ]
+    assert behaviour.asked.count(name) == 3
 
 
 def test_a_stopped_run_goes_on_in_the_next(served, tmp_path):
     url, behaviour, manifest, archive = served
     name = "FaceXModel/jawOpen.obj"
     behaviour.break_after[name] = [120, 0, 0, 0, 0, 0]
-    with pytest.raises(AssetsError) as caught:
+    with pytest.raises(AssetsError, match="connection") as caught:
         fetch(tmp_path / "assets", url, manifest, connections=1, backoff_s=0)
     assert caught.value.code == "asset_download"
-    part = tmp_path / "assets/ict_facekit/upstream/FaceXModel/jawOpen.obj.part"
-    assert part.stat().st_size == 120
     behaviour.asked.clear()
     assert_holds(fetch(tmp_path / "assets", url, manifest), archive)
-    assert (name, "bytes=120-") in behaviour.asked
-    assert "FaceXModel/neutral.obj" not in dict(behaviour.asked), "whole files are not asked for again"
-
-
-def test_a_server_without_ranges_starts_again(served, tmp_path):
-    url, behaviour, manifest, archive = served
-    behaviour.ranges = False
-    behaviour.break_after["FaceXModel/jawOpen.obj"] = [100]
-    assert_holds(fetch(tmp_path / "assets", url, manifest, backoff_s=0), archive)
+    assert name in behaviour.asked
+    assert "FaceXModel/neutral.obj" not in behaviour.asked, "whole files are not asked for again"
 
 
 @pytest.mark.parametrize("change", [("1", "2"), ("v ", "<html>"), ("\nv ", "\nv 9 ")])
@@ -260,24 +237,12 @@ def test_no_server_is_one_clear_error(model, tmp_path):
     assert caught.value.code == "asset_download"
 
 
-def test_part_that_is_whole_or_too_long(server, tmp_path):
-    url, root, _ = server
-    (root / "file").write_bytes(b"0123456789")
-    for part in (b"0123456789", b"0123456789 and more"):
-        (tmp_path / "file.part").write_bytes(part)
-        download(f"{url}/file", tmp_path / "file", max_bytes=100, backoff_s=0)
-        assert (tmp_path / "file").read_bytes() == b"0123456789"
-        assert not (tmp_path / "file.part").exists()
-
-
-def test_files_beyond_the_limit_are_refused(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download_module, "CHUNK_BYTES", 10)
+def test_files_beyond_the_limit_are_refused(server, tmp_path):
     url, root, _ = server
     (root / "file").write_bytes(bytes(1000))
     with pytest.raises(AssetsError, match="larger than the 100 bytes"):
         download(f"{url}/file", tmp_path / "file", max_bytes=100)
-    assert (tmp_path / "file.part").stat().st_size <= 100
-    assert not (tmp_path / "file").exists()
+    assert not list(tmp_path.glob("file*"))
 
 
 def test_a_place_that_cannot_be_written(model, tmp_path):
