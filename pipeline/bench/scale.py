@@ -38,8 +38,6 @@ PLANNED = (1_000, 100_000, 1_000_000)
 SHARDS = 10_000
 WORKERS = (2, 4, 8, 16, 32)
 RUN_SECONDS = 40.0
-REDONE_PHOTOS = 240
-REDONE_SHARD = 40
 NO_TIME = dict.fromkeys(("read", "crop", "normals", "write"), 0.0)
 
 Figures = dict[str, float]

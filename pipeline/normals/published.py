@@ -17,9 +17,6 @@ from pipeline.normals.architectures import differences
 from pipeline.normals.resnet_unet import ResNetUNet
 from pipeline.weights import WeightsEntry, export_weights
 
-PUBLISHED_PARAMETERS = 35_780_654
-"""Parameters of the published model, each counted once, unused ones included."""
-
 _UNUSED_SHAPES = {
     "base_model.fc.weight": (1000, 512),
     "base_model.fc.bias": (1000,),
@@ -78,17 +75,6 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
         own = {name: tuple(tensor.shape) for name, tensor in ResNetUNet().state_dict().items()}
     copies = {f"base_model.{old}": own[new] for old, new in _base_model_names(own).items()}
     return {**copies, **own, **_UNUSED_SHAPES}
-
-
-def published_parameter_count() -> int:
-    """Counts the parameters of the published form, the doubled image encoder once: 35,780,654."""
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    copies = {f"base_model.{old}" for old in _base_model_names(published_shapes())}
-    return sum(
-        torch.Size(shape).numel()
-        for name, shape in published_shapes().items()
-        if not name.endswith(buffers) and name not in copies
-    )
 
 
 def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ Estimation", ICCV 2021 (arXiv 2109.09881), with another distribution.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -137,8 +135,3 @@ def confidence_term(log_confidence: Tensor, normals: Tensor, target: Tensor, wei
 def image_term(output: Tensor, image: Tensor) -> Tensor:
     """L1 of a reconstructed image (B, 3, H, W) in 0..1."""
     return (output.float() - image).abs().mean()
-
-
-def degrees_of_cosine_loss(loss: float) -> float:
-    """Turns a mean cosine loss into the angle that would give it everywhere, for the log line."""
-    return math.degrees(math.acos(min(1.0, max(-1.0, 1 - loss))))
