@@ -36,10 +36,13 @@ def skin_weight(colours: np.ndarray, seen: np.ndarray, face: np.ndarray) -> np.n
     Returns:
         (S, S) float32: 1 within the face, 0..1 outside.
     """
-    sure = face & (seen > 0.9)
+    size = len(seen)
+    small = (min(size, 512),) * 2  # skin is no matter of single texels
+    reduced = cv2.resize(np.ascontiguousarray(colours, np.float32), small, interpolation=cv2.INTER_AREA)
+    sure = cv2.resize((face & (seen > 0.9)).astype(np.float32), small, interpolation=cv2.INTER_AREA) == 1
     if np.count_nonzero(sure) < 100:
         return np.ones_like(seen)
-    lab = cv2.cvtColor(np.ascontiguousarray(colours, np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(reduced / 255, cv2.COLOR_RGB2LAB)
     sample = lab[sure][::7]
     middle = np.median(sample, 0)
     spread = np.maximum(1.5 * np.median(np.abs(sample - middle), 0)[1:], _CHROMA)
@@ -47,5 +50,5 @@ def skin_weight(colours: np.ndarray, seen: np.ndarray, face: np.ndarray) -> np.n
     like = ((_LIKE[1] - distance) / (_LIKE[1] - _LIKE[0])).clip(0, 1)
     dark, bright = (bound * middle[0] for bound in _LIGHTNESS)
     like *= (lab[..., 0] > dark) & (lab[..., 0] < bright + 5)
-    like = cv2.blur(cv2.erode(like, np.ones((5, 5), np.uint8)), (5, 5))  # single texels say little
-    return np.where(face, 1, like).astype(np.float32)
+    like = cv2.blur(cv2.erode(like, np.ones((3, 3), np.uint8)), (3, 3)).astype(np.float32)
+    return np.where(face, np.float32(1), cv2.resize(like, (size, size), interpolation=cv2.INTER_LINEAR))

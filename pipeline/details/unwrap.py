@@ -154,12 +154,31 @@ def continued(texture: np.ndarray, topology: Topology, source: str, target: str,
     from_uv, to_uv = (np.unique(topology.only(name).faces_uv) for name in (source, target))
     of_source, of_target = topology.uv_vertex[from_uv], topology.uv_vertex[to_uv]
     _, first, second = np.intersect1d(of_source, of_target, return_indices=True)
-    seam = read_picture(texture, topology.uv[from_uv[first]])
-    at = topology.uv[to_uv[second]] * texels.size
+    colour = np.zeros((topology.vertex_count, 3), np.float32)
+    colour[of_source[first]] = read_picture(texture, topology.uv[from_uv[first]])
+    filled = _spread_from(colour, to_uv[second], topology, texels)
+    # Where the part's own texture is cut, both sides agree on their mean.
+    copies = np.bincount(of_target, minlength=topology.vertex_count)
+    read = read_picture(filled, topology.uv[to_uv])
+    cut = copies > 1
+    cut[of_source[first]] = False
+    for k in range(3):
+        mean = np.bincount(of_target, read[:, k], topology.vertex_count) / np.maximum(copies, 1)
+        colour[cut, k] = mean[cut]
+    known = np.isin(of_target, np.nonzero(cut)[0])
+    return _bytes(_spread_from(colour, np.union1d(to_uv[second], to_uv[known]), topology, texels))
+
+
+def _spread_from(colour: np.ndarray, known_uv: np.ndarray, topology: Topology, texels: UvMap) -> np.ndarray:
+    """A smooth picture from colours (V, 3) at some texture coordinates: (S, S, 3)."""
+    at = topology.uv[known_uv] * texels.size
     columns, rows = at[:, 0].astype(int), (texels.size - at[:, 1]).astype(int)
-    known = np.zeros((texels.size, texels.size, 4), np.float32)
-    known[rows, columns, :3], known[rows, columns, 3] = seam, 1
-    return _bytes(push_pull(known[..., :3], known[..., 3]))
+    picture, weight = (
+        np.zeros((texels.size, texels.size, 3), np.float32),
+        np.zeros((texels.size,) * 2, np.float32),
+    )
+    picture[rows, columns], weight[rows, columns] = colour[topology.uv_vertex[known_uv]], 1
+    return push_pull(picture, weight)
 
 
 def _not_hidden(

@@ -45,6 +45,10 @@ class UvMap:
         """Values (T, C) of texture coordinates at the texels: (P, C) float32."""
         return _weighted(values, self.corners_uv, self.weights)
 
+    def carried(self, values: np.ndarray, other: UvMap) -> np.ndarray:
+        """Values (P, C) of these texels at those of another map of the same size: (P', C), 0 where none is."""
+        return self.image(values).reshape(-1, values.shape[1])[other.texel]
+
     def image(self, values: np.ndarray, empty: float = 0) -> np.ndarray:
         """Spreads values (P, ...) of texels over a picture (size, size, ...) that is `empty` elsewhere."""
         picture = np.full((self.size * self.size, *values.shape[1:]), empty, values.dtype)

@@ -45,6 +45,7 @@ def test_detailed_normals_come_back_from_the_map(surface):
     tangent = tangents(surface.vertices, normals, proxy)
     texels, fine_texels = uv_map(proxy, 512), uv_map(surface.fine, 512)
     detailed = fine_texels.sample(vertex_normals(surface.displaced, surface.fine))
+    detailed = fine_texels.carried(detailed, texels)
     detailed /= np.linalg.norm(detailed, axis=1, keepdims=True)
     picture = normal_map(detailed, normals, tangent, texels)
     relit = relit_normals(picture, normals, tangent, texels)
@@ -81,9 +82,8 @@ def test_a_bump_is_lit_from_above_where_green_is_bright(surface):
     bump = np.zeros(surface.fine.vertex_count, np.float32)
     bump[surface.fine.faces] = 3 * np.exp(-((at - centre) ** 2).sum(-1) / 0.03**2)
     displaced = surface.smooth + 0.1 * bump[:, None] * surface.fine_normals
-    picture = normal_map(
-        fine_texels.sample(vertex_normals(displaced, surface.fine)), normals, tangent, texels
-    ).astype(int)
+    detailed = fine_texels.carried(fine_texels.sample(vertex_normals(displaced, surface.fine)), texels)
+    picture = normal_map(detailed, normals, tangent, texels).astype(int)
     row, column, step = 128, 256, 10
     assert picture[row - step, column, 1] > 150 > 100 > picture[row + step, column, 1]
     assert picture[row, column + step, 0] > 150 > 100 > picture[row, column - step, 0]
