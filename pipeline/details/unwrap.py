@@ -10,18 +10,17 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
 from pipeline.details.skin import skin_weight
 from pipeline.geometry.mesh import Topology
-from pipeline.geometry.raster import nearness_map
 from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels
+from pipeline.geometry.visibility import seen as not_hidden
 
 MIRRORED = 128
 """Value of the visibility map where a texel comes from the other side; 255: seen, 0: filled."""
 
 _FACING = (0.15, 0.5)  # cosines between which the weight of a surface grows from 0 to 1
-_DEPTH_PIXELS = 640  # longer side of the depth map
+_DEPTH_PIXELS = 512  # side of the depth map
 _DEPTH_TOLERANCE_CM = 0.12
 
 
@@ -129,7 +128,15 @@ def observe(
     weight = _smoothstep(cosine, *_FACING)
     weight *= (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1) & (nearness > 0)
     at = np.nonzero(weight)[0]
-    weight[at] *= _not_hidden(view, vertices_camera, occluders, sampled[at])
+    weight[at] *= not_hidden(
+        view.project(vertices_camera)[:, :2],
+        -vertices_camera[:, 2],
+        occluders.triangles.astype(np.int64),
+        queries=sampled[at, :2],
+        query_depth=1 / nearness[at],
+        size=_DEPTH_PIXELS,
+        tolerance=_DEPTH_TOLERANCE_CM,
+    )
     if view.mask is not None:
         weight *= read_pixels(view.mask, x, y) / 255
     weight = _feathered(texels, weight)
@@ -179,28 +186,6 @@ def _spread_from(colour: np.ndarray, known_uv: np.ndarray, topology: Topology, t
     )
     picture[rows, columns], weight[rows, columns] = colour[topology.uv_vertex[known_uv]], 1
     return push_pull(picture, weight)
-
-
-def _not_hidden(
-    view: PhotoView, vertices_camera: np.ndarray, occluders: Topology, surface: np.ndarray
-) -> np.ndarray:
-    """Whether nothing is before points with x, y, nearness and cosine to the viewer (N, 4): (N,) bool."""
-    x, y, nearness, cosine = surface.T
-    points = view.project(vertices_camera)
-    used = np.unique(occluders.faces)
-    low = points[used, :2].min(0) - 1
-    size = points[used, :2].max(0) + 1 - low
-    scale = _DEPTH_PIXELS / float(size.max())
-    columns, rows = (int(np.ceil(length * scale)) for length in size)
-    points[:, :2] = (points[:, :2] - low) * scale
-    triangles = torch.from_numpy(occluders.triangles.astype(np.int64))
-    nearest = nearness_map(torch.from_numpy(points)[None], triangles, rows, columns, cull=True)[0].numpy()
-    column, row = ((v - start) * scale + 0.5 for v, start in ((x, low[0]), (y, low[1])))
-    found = nearest[row.astype(np.int32).clip(0, rows - 1), column.astype(np.int32).clip(0, columns - 1)]
-    depth_found, depth = 1 / np.maximum(found, 1e-9), 1 / nearness
-    pixel_cm = depth / (view.focal * scale)
-    slope = np.sqrt(1 - np.minimum(cosine, 1) ** 2) / cosine
-    return depth < depth_found + _DEPTH_TOLERANCE_CM + pixel_cm * slope
 
 
 def _feathered(texels: UvMap, weight: np.ndarray) -> np.ndarray:

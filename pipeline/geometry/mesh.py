@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.assets import find_ict_facekit
 from pipeline.errors import AssetsError
+from pipeline.geometry.subdivide import unique_edges
 
 FACE = "M_Face"
 BACK_HEAD = "M_BackHead"
@@ -157,9 +158,9 @@ def subdivided(topology: Topology, faces: np.ndarray) -> Topology:
 
     Args:
         topology: Quads alone.
-        faces: (4 F, 4) vertex ids of the divided mesh. Child k of face f is 4 f + k; its corners are corner k
-            of the face, the middle of the edge to corner k + 1, the face's centre, and the middle of the
-            edge from corner k - 1.
+        faces: (4 F, 4) vertex ids of the divided mesh, `Subdivision.quads`. Child k of face f is 4 f + k; its
+            corners are corner k of the face, the middle of the edge to corner k + 1, the face's centre, and
+            the middle of the edge from corner k - 1.
 
     Raises:
         ValueError: There are triangles, or `faces` does not have four for each face.
@@ -167,13 +168,11 @@ def subdivided(topology: Topology, faces: np.ndarray) -> Topology:
     if not topology.is_quad.all() or faces.shape != (4 * len(topology.faces), 4):
         raise ValueError("quads are divided in four, and nothing else")
     corners = topology.faces_uv
-    following = np.roll(corners, -1, 1)
-    edges = np.sort(np.stack([corners, following], -1).reshape(-1, 2), 1)
-    unique, edge = np.unique(edges, axis=0, return_inverse=True)
-    middle = len(topology.uv) + edge.reshape(-1, 4)
-    centre = len(topology.uv) + len(unique) + np.arange(len(corners))
+    edges, edge_of_side, _ = unique_edges(corners)
+    middle = len(topology.uv) + edge_of_side
+    centre = len(topology.uv) + len(edges) + np.arange(len(corners))
     uv = np.concatenate(
-        [topology.uv, topology.uv[unique].mean(1), topology.uv[corners].mean(1)], dtype=np.float32
+        [topology.uv, topology.uv[edges].mean(1), topology.uv[corners].mean(1)], dtype=np.float32
     )
     children = np.stack(
         [corners, middle, np.broadcast_to(centre[:, None], corners.shape), np.roll(middle, 1, 1)], -1

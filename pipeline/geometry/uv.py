@@ -46,7 +46,7 @@ class UvMap:
         return _weighted(values, self.corners_uv, self.weights)
 
     def carried(self, values: np.ndarray, other: UvMap) -> np.ndarray:
-        """Values (P, C) of these texels at those of another map of the same size: (P', C), 0 where none is."""
+        """Values (P, C) of these texels at those of another map of the same size: (P2, C), 0 elsewhere."""
         return self.image(values).reshape(-1, values.shape[1])[other.texel]
 
     def image(self, values: np.ndarray, empty: float = 0) -> np.ndarray:

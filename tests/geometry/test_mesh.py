@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 from subdivision import divided
 
+from pipeline.details.grid import face_grid
+from pipeline.fitting.head import fit_head
 from pipeline.geometry.head_model import load_face_model
 from pipeline.geometry.head_model import vertex_normals as batch_normals
 from pipeline.geometry.mesh import (
     EYES,
     FACE,
     HEAD_PARTS,
+    TEETH,
     Topology,
     load_topology,
     mirror_index,
     subdivided,
     tangents,
     vertex_normals,
+    with_fine_part,
 )
 
 
@@ -120,3 +124,22 @@ def test_division_keeps_the_picture(topology, neutral):
     assert np.allclose(finer.uv[finer.faces_uv[:, 0]], face.uv[corners.ravel()])
     with pytest.raises(ValueError, match="four"):
         subdivided(topology, children)
+
+
+def test_the_face_that_is_displaced_is_the_face_that_is_exported(topology, neutral, ict_facekit):
+    head = fit_head(load_face_model(ict_facekit))
+    fine = topology.only(FACE)
+    assert np.array_equal(head.quads, fine.faces)
+    grid = face_grid(head, 1)
+    for level in grid.levels[1:]:
+        fine = subdivided(fine, level.quads)
+    whole = with_fine_part(topology.only(*HEAD_PARTS), fine, len(head.neutral))
+    vertices = np.concatenate([grid.refine(neutral[: len(head.neutral)]), neutral[len(head.neutral) :]])
+    normals = vertex_normals(vertices, whole)
+    face = normals[: grid.levels[-1].count]
+    coarse = vertex_normals(neutral, topology.only(*HEAD_PARTS))[: len(head.neutral)]
+    assert np.median((face[: len(coarse)] * coarse).sum(1)) > 0.999
+    # Other parts kept their vertices.
+    for name in (TEETH, *EYES):
+        before, after = (t.only(name).faces for t in (topology, whole))
+        assert np.array_equal(neutral[before], vertices[after])
