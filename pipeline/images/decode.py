@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 import io
 import logging
-import math
 import re
 import warnings
 from collections.abc import Callable
@@ -47,6 +46,9 @@ thousands of scans would take minutes. Encoders write about ten."""
 
 STRIP_PIXELS = 1 << 22
 """Images are converted to RGB by strips of about this many pixels, so that no second whole copy is made."""
+
+MAX_FOCAL_LENGTH = 1e5
+"""In millimetres; no lens comes near."""
 
 # The classes, not Image.open: that one tries other formats and has a pixel limit of its own, one for the
 # whole process.
@@ -220,7 +222,7 @@ def _length(value: Any) -> float | None:
         length = float(value)
     except (TypeError, ValueError, ArithmeticError):  # nothing, or 0/0
         return None
-    return length if math.isfinite(length) and length > 0 else None
+    return length if 0 < length < MAX_FOCAL_LENGTH else None  # 0 and infinity stand for unknown
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

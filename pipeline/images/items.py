@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pipeline.images.ids import image_id
+from pipeline.errors import InputError
+from pipeline.images.ids import SeenIds, image_id
+from pipeline.redact import shown_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +54,26 @@ def one_folder_each(listed: Iterable[ListedFile]) -> Iterator[ListedItem]:
 
     Args:
         listed: Photos of which those below one folder follow each other, as a listing has them. Only folders
-            that are not yet left are held in memory.
+            that are not yet left are held in memory, and 16 bytes of every other.
+
+    Raises:
+        InputError: A list comes back to a folder that it has left.
     """
     open_folders: list[_Folder] = []  # each within the one before
+    seen = SeenIds()
     for photo in listed:
         path = photo.uri.rpartition("/")[0]
         while open_folders and not f"{path}/".startswith(f"{open_folders[-1].path}/"):
-            yield from open_folders.pop().items()
+            yield open_folders.pop().item
         if not open_folders or open_folders[-1].path != path:
             open_folders.append(_Folder(path))
+            if not seen.add(open_folders[-1].digest, path):
+                raise InputError(
+                    f"A list has to name the photos of a folder one after the other: {shown_uri(path)}."
+                )
         open_folders[-1].photos.append(photo)
     while open_folders:
-        yield from open_folders.pop().items()
+        yield open_folders.pop().item
 
 
 @dataclass
@@ -71,6 +81,11 @@ class _Folder:
     path: str
     photos: list[ListedFile] = field(default_factory=list)
 
-    def items(self) -> Iterator[ListedItem]:
-        digest = hashlib.sha256(self.path.encode()).digest()
-        yield ListedItem(image_id(digest), self.path, tuple(sorted(self.photos, key=lambda photo: photo.uri)))
+    @property
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.path.encode()).digest()
+
+    @property
+    def item(self) -> ListedItem:
+        photos = tuple(sorted(self.photos, key=lambda photo: photo.uri))
+        return ListedItem(image_id(self.digest), self.path, photos)

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from bad_images import chunk, encode, flip, make_bad_images, png_claiming, portrait
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
+from PIL.TiffImagePlugin import IFDRational
 
 from pipeline.errors import DecodeError, ImageError, SizeError
-from pipeline.images.decode import DecodeConfig, decode_image
+from pipeline.images.decode import DecodeConfig, decode_image, decode_photo
 from pipeline.images.sniff import describe_content, sniff_format
 
 CONFIG = DecodeConfig()
@@ -190,6 +191,61 @@ class TestOrientation:
             b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
         ):
             assert decode_image(encode(photo, "JPEG", exif=exif), CONFIG).shape == photo.shape
+
+
+def exif_of(focal_mm, focal_35mm) -> bytes:
+    """Metadata of a photo that was taken upright with the camera turned."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lengths = {ExifTags.Base.FocalLength: focal_mm, ExifTags.Base.FocalLengthIn35mmFilm: focal_35mm}
+    exif[ExifTags.IFD.Exif] = {tag: length for tag, length in lengths.items() if length is not None}
+    return exif.tobytes()
+
+
+class TestFocalLength:
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP"])
+    @pytest.mark.parametrize(
+        ("stored", "told"),
+        [
+            ((IFDRational(425, 100), 28), (4.25, 28)),
+            ((IFDRational(50), None), (50, None)),
+            ((None, 85), (None, 85)),
+            ((None, None), (None, None)),
+            ((IFDRational(0, 0), 0), (None, None)),
+            ((IFDRational(0, 1), 65535), (None, 65535)),
+            ((IFDRational(1, 0), 28), (None, 28)),
+            ((IFDRational(2**32 - 1), 28), (None, 28)),
+        ],
+    )
+    def test_it_is_kept(self, photo, name, stored, told):
+        decoded = decode_photo(encode(photo, name, exif=exif_of(*stored)), CONFIG)
+        assert (decoded.focal_mm, decoded.focal_35mm) == told
+        assert decoded.pixels.shape == (96, 80, 3)
+
+    def test_files_without_metadata_tell_none(self, photo):
+        for name in ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"):
+            decoded = decode_photo(encode(photo, name), CONFIG)
+            assert (decoded.focal_mm, decoded.focal_35mm) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("tag", "kind", "damaged", "told"),
+        [
+            # Type of the values and their number. Type 5 is a rational, 4 and 3 are integers, 2 is text.
+            (ExifTags.Base.FocalLength, 5, (2, 1), (None, 28)),
+            (ExifTags.Base.FocalLength, 5, (99, 1), (None, 28)),
+            (ExifTags.Base.FocalLength, 5, (5, 2), (None, None)),  # reaches over the end
+            (ExifTags.Base.FocalLength, 5, (5, 2**32 - 1), (None, 28)),
+            (ExifTags.Base.FocalLengthIn35mmFilm, 3, (3, 2), (4.25, None)),
+            (ExifTags.IFD.Exif, 4, (2, 1), (None, None)),  # which leads to both
+        ],
+    )
+    def test_damaged_values_tell_none(self, photo, tag, kind, damaged, told):
+        content = encode(photo, "JPEG", exif=exif_of(IFDRational(425, 100), 28))
+        entry = struct.pack(">HHI", tag, kind, 1)
+        assert content.count(entry) == 1
+        decoded = decode_photo(content.replace(entry, struct.pack(">HHI", tag, *damaged)), CONFIG)
+        assert (decoded.focal_mm, decoded.focal_35mm) == told
+        assert decoded.pixels.shape == (96, 80, 3)
 
 
 class TestLimits:

@@ -249,7 +249,8 @@ class TestPage:
             failed(3, evil, "decode_failed", evil),
         ]
         plain = self.page(write_run(tmp_path / "a", [[[ok(1, "a", [face()]), no_face(2, "b")]]], RUN))
-        run = RUN | {"input": evil, "output": evil, "weights": RUN["weights"] | {"name": evil}}
+        models = {"weights": RUN["models"]["weights"] | {"name": evil}}
+        run = RUN | {"input": evil, "output": evil, "models": models}
         page = Elements(self.page(write_run(tmp_path / "b", [[rows]], run)))
         assert page.text.count("onerror=alert(1)") > 5
         assert [tag for tag, _ in page.elements].count("script") == 1
