@@ -15,6 +15,7 @@ from pipeline.details.skin import skin_weight
 from pipeline.geometry.mesh import Topology
 from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels
 from pipeline.geometry.visibility import seen as not_hidden
+from pipeline.pixels import scale_points
 
 MIRRORED = 128
 """Value of the visibility map where a texel comes from the other side; 255: seen, 0: filled."""
@@ -141,7 +142,7 @@ def observe(
         weight *= read_pixels(view.mask, x, y) / 255
     weight = _feathered(texels, weight)
     image, scale = _reduced(view.image, texels, x, y)
-    colours = read_pixels(image, (x + 0.5) * scale[0] - 0.5, (y + 0.5) * scale[1] - 0.5)
+    colours = read_pixels(image, scale_points(x, scale[0]), scale_points(y, scale[1]))
     return texels.image(colours), weight
 
 

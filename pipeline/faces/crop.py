@@ -14,8 +14,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipeline.images.png import encode_png
+from pipeline.pixels import scale_points
 
 CROP_SIZE = 256
 """Side in pixels of the crops that the networks take."""
@@ -31,6 +33,32 @@ class CropWindow:
     left: int
     top: int
     size: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the photo."""
+        return slice(self.top, self.top + self.size), slice(self.left, self.left + self.size)
+
+    def to_crop(self, points_photo: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
+        """Returns points (..., 2) of the photo in pixels of the crop of `size` x `size` pixels."""
+        return scale_points(np.subtract(points_photo, (self.left, self.top)), size / self.size)
+
+    def to_photo(self, points_crop: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
+        """Returns points (..., 2) of the crop of `size` x `size` pixels in pixels of the photo."""
+        return np.add((self.left, self.top), scale_points(np.asarray(points_crop), self.size / size))
+
+    def paste(self, crop: np.ndarray, photo: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Resizes a map of the crop and pastes it into one of the photo, in place.
+
+        Args:
+            crop: (S, S) or (S, S, C), such as normals or an image.
+            photo: (H, W) or (H, W, C) of the same type.
+            mask: (S, S) uint8; where it is below 128 the photo's map stays. None: all is pasted.
+        """
+        shrinks = self.size < len(crop)
+        resized = _resize(crop, self.size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        meant = np.s_[:] if mask is None else _resize(mask, self.size, cv2.INTER_LINEAR) > 127
+        photo[self.slices][meant] = resized[meant]
 
 
 @dataclass(frozen=True)
@@ -102,7 +130,7 @@ def crop_image(image: np.ndarray, window: CropWindow, size: int = CROP_SIZE) -> 
     Returns:
         (size, size, 3) uint8, its own memory.
     """
-    return _resize(_cut(image, window), size, cv2.INTER_LINEAR)
+    return _resize(image[window.slices], size, cv2.INTER_LINEAR)
 
 
 def cut_encoded(image: np.ndarray, landmarks: np.ndarray, shape: CropShape) -> tuple[CropWindow, bytes]:
@@ -119,7 +147,7 @@ def cut_encoded(image: np.ndarray, landmarks: np.ndarray, shape: CropShape) -> t
     height, width = image.shape[:2]
     window = crop_window(landmarks, width, height, shape.scale)
     size = shape.size or min(window.size, shape.limit)
-    crop = _resize(_cut(image, window), size, cv2.INTER_AREA if size < window.size else cv2.INTER_LINEAR)
+    crop = _resize(image[window.slices], size, cv2.INTER_AREA if size < window.size else cv2.INTER_LINEAR)
     if shape.form == "png":
         return window, encode_png(crop)
     encoded = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
@@ -148,11 +176,7 @@ def hull_mask(
     # The canvas costs little even for a huge photo: memory that is not drawn on is never touched.
     canvas = np.zeros((height, width), dtype=np.uint8)
     cv2.fillPoly(canvas, [cv2.convexHull(points)], 255)
-    return _resize(_cut(canvas, window), size, cv2.INTER_NEAREST)
-
-
-def _cut(image: np.ndarray, window: CropWindow) -> np.ndarray:
-    return image[window.top : window.top + window.size, window.left : window.left + window.size]
+    return _resize(canvas[window.slices], size, cv2.INTER_NEAREST)
 
 
 def _resize(image: np.ndarray, size: int, interpolation: int) -> np.ndarray:

@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.faces.landmarks import Box, model_file
+from pipeline.pixels import scale_points
 
 SMALLEST = 80
 """Side in pixels of the smallest face that dlib's detectors find in the image that they are given."""
@@ -227,9 +228,8 @@ def resize(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _to_source(box: dlib.rectangle, scale: float) -> Box:
-    # Pixel centres are at integers, so that pixel x of the copy lies at (x + 0.5) / scale - 0.5.
     left, top, right, bottom = (
-        (side + 0.5) / scale - 0.5 for side in (box.left(), box.top(), box.right(), box.bottom())
+        scale_points(side, 1 / scale) for side in (box.left(), box.top(), box.right(), box.bottom())
     )
     return left, top, right, bottom
 

@@ -18,6 +18,7 @@ import dlib
 import numpy as np
 
 from pipeline.errors import AssetsError
+from pipeline.pixels import scale_points
 
 COUNT = 68
 """Number of landmarks of a face."""
@@ -111,12 +112,12 @@ class LandmarkPredictor:
         scale = PATCH_FACE / width
         size = (max(1, round(patch.shape[1] * scale)), max(1, round(patch.shape[0] * scale)))
         resized = cv2.resize(patch, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        # Pixel centres are at integers; the two axes differ a little, since sizes are whole.
-        ratio = np.array(size) / patch.shape[1::-1]
-        corners = (np.reshape(box, (2, 2)) - (x0, y0) + 0.5) * ratio - 0.5
+        # The two axes differ a little, since sizes are whole.
+        corner, ratio = np.array([x0, y0]), np.array(size) / patch.shape[1::-1]
+        corners = scale_points(np.reshape(box, (2, 2)) - corner, ratio)
         x_left, y_top, x_right, y_bottom = (float(side) for side in corners.ravel())
         points = self.fit_directly(resized, (x_left, y_top, x_right, y_bottom))
-        return ((points + 0.5) / ratio - 0.5 + (x0, y0)).astype(np.float32)
+        return (scale_points(points, 1 / ratio) + corner).astype(np.float32)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.fitting.head import PIVOT
 from pipeline.geometry.crop_camera import crop_camera
+from pipeline.pixels import scale_points
 
 LARGEST_CONFIDENCE = 1000.0
 """Bound of the concentration of a normal: about 2 degrees."""
@@ -64,7 +65,7 @@ class NormalMap:
             focal: Focal length in pixels of the photo.
             centre: (2,) principal point in pixels of the photo.
         """
-        middle = (centre - [self.left, self.top] + 0.5) * self.scale - 0.5
+        middle = self._to_map(centre)
         return crop_camera(focal * self.scale, middle.tolist(), len(self.normals)).T
 
     def smoothed(self, sigma: float) -> NormalMap:
@@ -91,7 +92,7 @@ class NormalMap:
             Unit normals (N, 3) in the crop camera's space and confidences (N,), 0 outside the map.
         """
         side = len(self.normals)
-        position = (photo - [self.left, self.top] + 0.5) * self.scale - 0.5
+        position = self._to_map(photo)
         inside = ((position >= 0) & (position <= side - 1)).all(1)
         position = np.clip(position, 0, side - 1.001)
         corner = position.astype(np.int64)
@@ -103,6 +104,9 @@ class NormalMap:
         value = above * (1 - v) + below * v
         length = np.linalg.norm(value[:, :3], axis=1, keepdims=True)
         return value[:, :3] / np.maximum(length, 1e-6), value[:, 3] * inside
+
+    def _to_map(self, photo: np.ndarray) -> np.ndarray:
+        return scale_points(photo - [self.left, self.top], self.scale)
 
     @cached_property
     def _stack(self) -> np.ndarray:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.pixels import scale_points
+
 NEAR = 1.0
 """Surfaces nearer to the camera than this many centimetres are not drawn."""
 
@@ -58,11 +60,10 @@ class Cameras:
         """
         scale = pixels / size
         corner = torch.stack([left, top], -1)
-        centre = (self.centre - corner + 0.5) * scale[:, None] - 0.5
+        centre = scale_points(self.centre - corner, scale[:, None])
         return Cameras(self.rotation, self.translation, self.focal * scale, centre)
 
     def supersampled(self, factor: int) -> Cameras:
         """The same cameras with `factor` times as many pixels per side."""
-        return Cameras(
-            self.rotation, self.translation, self.focal * factor, (self.centre + 0.5) * factor - 0.5
-        )
+        centre = scale_points(self.centre, factor)
+        return Cameras(self.rotation, self.translation, self.focal * factor, centre)

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.errors import DataError
 from pipeline.geometry.crop_camera import crop_camera
+from pipeline.pixels import scale_points
 from pipeline.regions import Region
 
 MAX_PIXELS = 4096 * 4096
@@ -163,8 +164,7 @@ def _scaled_landmarks(values: Any, scale: float) -> np.ndarray | None:
     landmarks = np.asarray(values, np.float32)
     if landmarks.shape != (136,):
         raise DataError(f"landmarks must hold 136 numbers, not {landmarks.size}")
-    # Pixel centres are at integers: pixel edges, not centres, keep their place.
-    return (landmarks.reshape(68, 2) + 0.5) * scale - 0.5
+    return scale_points(landmarks.reshape(68, 2), scale)
 
 
 def _parse_meta(text: str | None) -> Mapping[str, Any]:

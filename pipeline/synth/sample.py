@@ -25,6 +25,7 @@ from pipeline.geometry import head_model as ict
 from pipeline.geometry.cameras import Cameras
 from pipeline.geometry.head_model import FaceModel, load_face_model
 from pipeline.geometry.head_regions import dense_vertices
+from pipeline.pixels import scale_points
 from pipeline.regions import ANSWER, Region
 from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
@@ -169,7 +170,7 @@ class Sampler:
         landmarks, _ = labels.project_vertices(gbuffer, self.model.landmarks)
         dense, visible = labels.project_vertices(gbuffer, dense_vertices(self.model))
         for points in (landmarks, dense):
-            points[..., :2] = (points[..., :2] + 0.5) / factor - 0.5
+            points[..., :2] = scale_points(points[..., :2], 1 / factor)
         return Batch(
             image=image,
             normal=shrink_normals(rendered.normal, covered, factor),
@@ -214,8 +215,7 @@ class Sampler:
 
     def _meta(self, drawn: Parameters) -> dict[str, Any]:
         yaw, pitch, roll = drawn.view.angles()
-        window, scale = drawn.window, self.config.size / drawn.window.size
-        centre = (drawn.view.centre - [window.left, window.top] + 0.5) * scale - 0.5
+        window, size = drawn.window, self.config.size
         return {
             "source": "synth",
             "seed": self.seed,
@@ -225,8 +225,8 @@ class Sampler:
             "pitch": round(pitch, 2),
             "roll": round(roll, 2),
             "distance": round(drawn.view.distance, 2),
-            "focal": round(float(drawn.view.focal * scale), 3),
-            "centre": [round(float(value), 3) for value in centre],
+            "focal": round(float(drawn.view.focal * size / window.size), 3),
+            "centre": [round(float(value), 3) for value in window.to_crop(drawn.view.centre, size)],
             "window": window.size,
             "rotation": np.round(drawn.view.rotation, 6).tolist(),
             "translation": np.round(drawn.view.translation, 4).tolist(),

@@ -151,10 +151,9 @@ def convert_row(
         if not faces:
             raise DataError("no face was found")
         window = crop_window(faces[0].landmarks, width, height)
-        cut = np.s_[window.top : window.top + window.size, window.left : window.left + window.size]
+        cut = window.slices
         image = crop_image(image, window, size)
-        points = (faces[0].landmarks - (window.left, window.top) + 0.5) * size / window.size - 0.5
-        row["landmarks"] = points.astype(np.float32).ravel()
+        row["landmarks"] = window.to_crop(faces[0].landmarks, size).astype(np.float32).ravel()
     elif height != width:
         raise DataError(f"the picture is not square ({width}x{height}): use --crop for photos")
     elif image is not None:

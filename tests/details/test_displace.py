@@ -15,6 +15,7 @@ from pipeline.fitting.head import fit_head
 from pipeline.fitting.observe import vertex_normals
 from pipeline.fitting.views import NormalMap
 from pipeline.geometry.head_model import load_face_model
+from pipeline.pixels import scale_points
 
 LONG = DisplaceConfig(screening=30.0, iterations=(1500, 800, 300))
 """Next to no screening: all that the normals say."""
@@ -44,7 +45,7 @@ def photo_of(vertices, quads, state, window=14.0):
         triangles,
         vertex_normals(vertices, quads),
         focal=state.focal * scale,
-        centre=(state.centre - [left, top] + 0.5) * scale - 0.5,
+        centre=scale_points(state.centre - [left, top], scale),
         width=SIDE,
         height=SIDE,
     )

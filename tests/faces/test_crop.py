@@ -124,6 +124,36 @@ def test_crop_is_the_resized_slice(window):
     np.testing.assert_array_equal(crop, expected)
 
 
+def test_points_go_to_the_crop_and_back():
+    window = CropWindow(30, 10, 64)
+    corners = [(29.5, 9.5), (93.5, 73.5), (30, 10)]  # edges of the window, centre of its first pixel
+    np.testing.assert_allclose(window.to_crop(corners), [(-0.5, -0.5), (255.5, 255.5), (1.5, 1.5)])
+    np.testing.assert_allclose(window.to_photo(window.to_crop(corners, 100), 100), corners)
+
+
+@pytest.mark.parametrize("side", [256, 40])
+def test_a_map_of_the_crop_is_pasted_where_it_was_cut(side):
+    y, x = np.mgrid[:100, :120].astype(np.float32)
+    photo = np.stack([x, y, np.ones_like(x)], -1)
+    window = CropWindow(30, 10, 61)
+    whole = np.zeros_like(photo)
+    window.paste(crop_image(photo, window, side), whole)
+    inside = np.s_[12:69, 32:89]  # at the border the crop repeats its last pixels
+    np.testing.assert_allclose(whole[inside], photo[inside], atol=0.05)
+    whole[window.slices] = 0
+    assert not whole.any()
+
+
+def test_only_what_the_mask_means_is_pasted():
+    whole = np.full((50, 50), 7, np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:16] = 255
+    CropWindow(10, 20, 20).paste(np.full((32, 32), 200, np.uint8), whole, mask)
+    assert (whole[20:30, 10:30] == 200).all()
+    assert (whole[30:] == 7).all()
+    assert (whole[:, :10] == 7).all()
+
+
 def test_a_crop_of_its_own_size_is_an_unchanged_copy():
     image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     crop = crop_image(image, CropWindow(20, 30, 256))

@@ -61,13 +61,10 @@ def convert(folder: Path) -> pa.Table:
         image = _read(folder / f"{name}.png", cv2.IMREAD_COLOR_RGB)
         height, width = image.shape[:2]
         window = crop_window(landmarks, width, height)
-        cut = np.s_[window.top : window.top + window.size, window.left : window.left + window.size]
         mask = _read(folder / f"{pose}_mask.png", cv2.IMREAD_GRAYSCALE)
         pixels = _read(folder / f"{pose}_normal16.png", cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
         normals, valid = decode_normal_map(pixels)
-        normals = resize_normals((normals * (valid & (mask > 127))[..., None])[cut], SIZE)
-        scale = SIZE / window.size
-        points = (landmarks - (window.left, window.top) + 0.5) * scale - 0.5
+        normals = resize_normals((normals * (valid & (mask > 127))[..., None])[window.slices], SIZE)
         yaw, pitch = (_angle(part) for part in pose.split("_"))
         rows.append(
             {
@@ -75,7 +72,7 @@ def convert(folder: Path) -> pa.Table:
                 "image": encode_png(crop_image(image, window, SIZE)),
                 "normal": encode_png(encode_normals(normals, bits=16)),
                 "mask": encode_png((normals.any(-1) * 255).astype(np.uint8)),
-                "landmarks": points.astype(np.float32).ravel(),
+                "landmarks": window.to_crop(landmarks, SIZE).astype(np.float32).ravel(),
                 "meta": json.dumps({"yaw": yaw, "pitch": pitch, "light": light, "landmarks_of": source}),
             }
         )

@@ -10,6 +10,7 @@ from pipeline.evaluate.shapes import normal_image
 from pipeline.fitting.head import FitHead
 from pipeline.fitting.observe import vertex_normals
 from pipeline.fitting.views import NormalMap, Points, View, ViewState
+from pipeline.pixels import scale_points
 from pipeline.synth.view import rotation_matrix
 
 SIDE = 256
@@ -79,7 +80,7 @@ def take(
         triangles,
         normals,
         focal=state.focal * scale,
-        centre=(state.centre - [left, top] + 0.5) * scale - 0.5,
+        centre=scale_points(state.centre - [left, top], scale),
         width=SIDE,
         height=SIDE,
     )
