@@ -6,7 +6,6 @@ process that is killed therefore leaves no cut file under a name that a reader l
 
 from __future__ import annotations
 
-import copy
 import errno
 import hashlib
 import io
@@ -79,9 +78,7 @@ class Store:
 
     def of_session(self, session: str) -> Store:
         """Returns the same folder, for the writers of a session."""
-        twin = copy.copy(self)
-        twin._session = session
-        return twin
+        return Store(self.url, self._storage, session)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:

@@ -12,9 +12,12 @@ from pipeline.storage.store import Store
 class FaultyStore(Store):
     """Calls `before` with the name of every file that is about to be created; what it raises is the fault."""
 
-    def __init__(self, url: str, before: Callable[[str], Any]):
-        super().__init__(url)
+    def __init__(self, url: str, before: Callable[[str], Any], session: str = ""):
+        super().__init__(url, session=session)
         self._before = before
+
+    def of_session(self, session: str) -> FaultyStore:
+        return FaultyStore(self.url, self._before, session)
 
     def create(self, name: str):
         self._before(name)

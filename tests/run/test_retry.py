@@ -274,6 +274,7 @@ class TestInterrupted:
                 start(lacking)
 
         retry(FaultyStore(str(lacking), beside), "not_found")
+        assert begun
         assert_same(lacking, whole)
         assert not (lacking / "_work").exists()
 
