@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.dataset as ds
 import pytest
 from bad_images import encode, portrait
 from click.testing import CliRunner
-from faulty_detector import REFERENCE, mark
+from faulty_detector import REFERENCE, Die, mark
 from faulty_store import FaultyStore, full_disk
 from normals_run import run_normals
 
@@ -31,11 +32,14 @@ from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.png import decode_png
 from pipeline.normals.architectures import build_network
 from pipeline.normals.encoding import decode_normals
-from pipeline.recipes.normals import NormalsRun
+from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import job
+from pipeline.run.config import EngineConfig
 from pipeline.run.engines import local
+from pipeline.run.folder import RunRequest
 from pipeline.run.job import Result
 from pipeline.run.markers import committed_shards
+from pipeline.run.recipe import Stage
 from pipeline.storage.places import local_path
 from pipeline.storage.store import Store
 from pipeline.weights import save_weights
@@ -414,23 +418,16 @@ class TestStopping:
         assert multiprocessing.active_children() == []
         check_goes_on(waiting_photos, out, random_weights, undisturbed)
 
-    def test_workers_that_die_again_and_again_end_the_run_with_the_reason(
-        self, few_photos, tmp_path, run, monkeypatch
-    ):
-        monkeypatch.setattr(local, "_do", _die)
+    def test_workers_that_die_again_and_again_end_the_run_with_the_reason(self, few_photos, tmp_path):
+        recipe = replace(RECIPE, stages=(Stage("die", Die),))
+        config = NormalsRun(engine=EngineConfig(name="local", cpus=2, in_process_up_to=0))
         with pytest.raises(FacetError, match="die again and again") as caught:
-            run(few_photos, tmp_path, "engine.cpus=2", "engine.in_process_up_to=0")
+            job.run(RunRequest(recipe, str(few_photos), str(tmp_path), config))
         assert caught.value.code == "worker_died"
         assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
-def _die(work, task) -> None:
-    signal.raise_signal(signal.SIGKILL)
-
-
 def test_engine_is_chosen_by_size_and_cluster(monkeypatch):
-    from pipeline.run.config import EngineConfig
-
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert job.choose_engine(EngineConfig(), 200) == "local"
     assert job.choose_engine(EngineConfig(), 201) == "ray"

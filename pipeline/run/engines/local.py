@@ -8,22 +8,16 @@ global lock while it detects, so threads would not help.
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
-import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
-import cv2
-
 from pipeline.errors import FacetError
-from pipeline.processes import available_cpus, end_with_parent
+from pipeline.processes import available_cpus, worker_pool
 from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger, chunk_refs
@@ -82,8 +76,10 @@ def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], Non
     tasks = (_Task(shard, chunk) for shard, chunk in chunk_refs(work.plan, shards))
     first: deque[_Task] = deque()  # to be done before the others: shards to commit, and what was lost
     losses: Counter[_Task] = Counter()
+    pending: dict[Future[Written | None], _Task] = {}
+    preload = ["pipeline.run.stages", *work.recipe.preload]
 
-    def work_off(pool: ProcessPoolExecutor, pending: dict[Future[Written | None], _Task]) -> None:
+    def work_off(submit: Callable[[_Task], Future[Written | None]]) -> None:
         while True:
             # Two tasks per worker keep all busy; the rest of the list waits where it takes no memory.
             while len(pending) < 2 * workers:
@@ -91,7 +87,7 @@ def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], Non
                     first.extend(islice(tasks, 1))
                 if not first:
                     break
-                pending[pool.submit(_do, work, first[0])] = first[0]
+                pending[submit(first[0])] = first[0]
                 first.popleft()
             if not pending:
                 return
@@ -106,10 +102,10 @@ def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], Non
                         first.append(_Task(written.shard, -1, total))
 
     while True:
-        pending: dict[Future[Written | None], _Task] = {}
-        with _pool(work, workers) as pool:
+        pending.clear()
+        with worker_pool(workers, _Worker, work, logs.writes_json(), preload=preload) as submit:
             try:
-                work_off(pool, pending)
+                work_off(submit)
             except BrokenProcessPool as error:
                 # Which of them was its worker's end nobody knows: all are done again.
                 first.extendleft(pending.values())
@@ -126,51 +122,21 @@ def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], Non
                 return
 
 
-@contextmanager
-def _pool(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Not plain fork: this process may have threads. The fork server imports libraries once for all workers.
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    if os.name == "posix":
-        context.set_forkserver_preload(["pipeline.run.stages", *work.recipe.preload])
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=(work, logs.writes_json())
-    )
-    try:
-        yield pool
-    except BaseException:
-        # What the workers still do is of no use to anyone.
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+class _Worker:
+    """What every process of the pool does.
 
+    Args:
+        work: The run.
+        json_logs: Whether log lines are JSON.
+    """
 
-_stages: AllStages | Exception | None = None
+    def __init__(self, work: Work, json_logs: bool):
+        logs.set_up(json_logs)
+        self._work = work
+        self._stages = AllStages(work)
 
-
-def _start_worker(work: Work, json_logs: bool) -> None:
-    global _stages  # noqa: PLW0603 - the process's own copy, made once
-    logs.set_up(json_logs)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
-    end_with_parent()
-    # One process per core: further threads would only wait for each other.
-    cv2.setNumThreads(1)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of what is imported later
-    try:
-        _stages = AllStages(work)
-    except Exception as error:  # to be told by the first task; from here it would look like a dead worker
-        _stages = error
-
-
-def _do(work: Work, task: _Task) -> Written | None:
-    if isinstance(_stages, Exception):
-        raise _stages
-    if task.counts is not None:
-        commit_shard(work, task.shard, task.counts)
-        return None
-    assert _stages is not None
-    return _stages(task.shard, task.chunk)
+    def __call__(self, task: _Task) -> Written | None:
+        if task.counts is not None:
+            commit_shard(self._work, task.shard, task.counts)
+            return None
+        return self._stages(task.shard, task.chunk)
