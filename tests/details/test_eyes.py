@@ -18,7 +18,7 @@ def painted(x: float, y: float) -> np.ndarray:
     """An eyeball's picture with a blue iris in the middle (x, y)."""
     rows, columns = (np.mgrid[0:SIZE, 0:SIZE] + 0.5) / SIZE
     picture = np.empty((SIZE, SIZE, 3), np.uint8)
-    picture[:] = 220, 210, 200
+    picture[:] = 215, 210, 206
     distance = np.hypot(columns - x, rows - y)
     picture[distance < 0.11] = 60, 90, 130
     picture[distance < 0.045] = 10, 10, 10

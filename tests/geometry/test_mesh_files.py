@@ -26,6 +26,7 @@ from pipeline.geometry.mesh import (
     with_fine_part,
 )
 from pipeline.geometry.mesh_files import GUMS_MATERIAL, TEETH_MATERIAL, Material, Mesh
+from pipeline.geometry.mesh_files.folder import facts_file, mesh_files
 from pipeline.geometry.mesh_files.glb import write_glb
 from pipeline.geometry.mesh_files.obj import write_mtl, write_obj
 from pipeline.geometry.mesh_files.ply import write_ply
@@ -224,3 +225,20 @@ def test_displacement_facts(unit, strength):
     script = blender_script(4.0, unit)
     compile(script, "blender_displace.py", "exec")
     assert f"0.5, {strength}" in script
+
+
+def test_a_folder_holds_what_its_files_name(mesh, tmp_path):
+    files = mesh_files("proxy", mesh, ("obj", "ply"), "cm")
+    assert set(files) == {"proxy.obj", "proxy.mtl", "proxy.ply", "face_texture.png", "face_normals.png"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    scene = trimesh.load(tmp_path / "proxy.obj", process=False, group_material=True)
+    pictures = [part.visual.material.image for part in scene.geometry.values()]
+    assert sum(picture is not None and picture.size == (64, 64) for picture in pictures) == 1
+    with pytest.raises(ValueError, match="fbx"):
+        mesh_files("proxy", mesh, ("fbx",))
+
+
+def test_sidecars_are_json():
+    facts = displacement_facts(4.0)
+    assert json.loads(facts_file(facts)) == facts
