@@ -773,7 +773,7 @@ class TestTraining:
         settings = {
             "steps": 4,
             "stages": "[{size: 32, batch_size: 2}]",
-            "precision": "float32",
+            "precision": "fp32",
             "optimiser.warmup_steps": 2,
             "data.threads": 1,
             "data.validation": 0.2,
