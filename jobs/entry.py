@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -40,18 +40,21 @@ on_run = options(click.argument("output"), config_option, set_option)
 """What every command on the folder of a run takes."""
 
 
-def run(command: click.Command) -> None:
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     """Runs a command as a program: `facet` itself, or one job by `python -m jobs.NAME`.
 
     An expected error (`FacetError`) becomes one line on stderr and exit code 2. `--debug`, anywhere on
     the command line, shows its traceback instead.
+
+    Args:
+        command: The command.
+        arguments: Its arguments; None: those of this process.
     """
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        command.main(arguments)
+        command.main([argument for argument in given if argument != "--debug"])
     except FacetError as error:
-        if debug:
+        if "--debug" in given:
             # Libraries write whole URLs into their messages.
             click.echo(redact(traceback.format_exc()), err=True)
             sys.exit(2)

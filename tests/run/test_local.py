@@ -467,9 +467,8 @@ class TestCommandLine:
     ):
         monkeypatch.chdir(tmp_path)
         given = [argument.format(photos=few_photos) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["facet", *given])
         with pytest.raises(SystemExit) as ended:
-            entry.run(command)
+            entry.run(command, given)
         assert ended.value.code == 2
         message = capsys.readouterr().err
         assert "Traceback" not in message

@@ -161,9 +161,8 @@ class TestLimit:
             settings = [f"normals.weights={random_weights}", "plan.shard_size=2", "engine.cpus=1"]
             for setting in [*settings, "output.report=false"]:
                 arguments += ["--set", setting]
-            monkeypatch.setattr(sys, "argv", ["facet", *arguments])
             try:
-                entry.run(command)
+                entry.run(command, arguments)
             except SystemExit as ended:
                 captured = capsys.readouterr()
                 return int(ended.code or 0), captured.err.splitlines(), captured.out

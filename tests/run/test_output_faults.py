@@ -133,17 +133,16 @@ def facet(three_photos, random_weights, tmp_path, monkeypatch, capsys) -> Callab
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def run(largest_file: int | None = None) -> Ended:
-        arguments = ["facet", str(three_photos), str(tmp_path / "out")]
+        arguments = [str(three_photos), str(tmp_path / "out")]
         settings = ["plan.shard_size=1", "engine.name=local", "engine.cpus=1", "output.report=false"]
         for setting in [*settings, f"normals.weights={random_weights}"]:
             arguments += ["--set", setting]
-        monkeypatch.setattr(sys, "argv", arguments)
         before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         if largest_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, hard))
         try:
             with pytest.raises(SystemExit) as ended:
-                entry.run(command)
+                entry.run(command, arguments)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
         return Ended(int(ended.value.code or 0), capsys.readouterr().err)

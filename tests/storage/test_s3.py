@@ -373,13 +373,12 @@ class TestListing:
 
 
 @pytest.fixture
-def facet(monkeypatch, capsys, random_weights):
+def facet(capsys, random_weights):
     """Runs a command as the command line does; returns exit code, stdout and stderr."""
 
     def start(*arguments: str, command=command) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facet", *arguments])
         with pytest.raises(SystemExit) as ended:
-            entry.run(command)
+            entry.run(command, arguments)
         return ended.value.code or 0, *capsys.readouterr()
 
     return start
