@@ -26,7 +26,7 @@ from pipeline.geometry.visibility import seen
 class DisplaceConfig(Section):
     """How the displacement is found. Lengths in cm."""
 
-    screening: float = Field(default=0.8, gt=0, description="length L: wider shapes are the fitted face's")
+    screening: float = Field(default=1.0, gt=0, description="length L: wider shapes are the fitted face's")
     most: float = Field(default=0.3, gt=0, description="largest displacement")
     fading: float = Field(default=60.0, ge=0, description="extra screening where the normals say nothing")
     robust: float = Field(default=0.5, gt=0, description="difference of normals that counts half")
@@ -122,28 +122,30 @@ def _equations(
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Normal equations of the displacement of one level: matrix (N, N) and right side (N,)."""
     corners = points[level.quads]
-    area = np.linalg.norm(np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]), axis=1) / 2
+    facing = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+    area = np.sqrt((facing * facing).sum(1)) / 2
     # A quad's four sides, each seen from both quads, and its two diagonals add up to area |grad d|^2.
     sides = np.bincount(level.edge_of_side.ravel(), np.repeat(area / 4, 4))
-    share = np.concatenate([sides, area / 2, area / 2]).astype(np.float32)
-    i, j = level.edges.T
+    trust = np.concatenate([sides, area / 2, area / 2]).astype(np.float32)
+    trust *= np.minimum(weight[level.edges[:, 0]], weight[level.edges[:, 1]])
+    used = np.nonzero(trust)[0]
+    i, j = level.edges[used].T
+    trust = trust[used]
     edge = points[j] - points[i]
-    length = np.sqrt((edge * edge).sum(1))
     middle = found[i] + found[j]
-    middle /= np.maximum(np.sqrt((middle * middle).sum(1)), 1e-6)[:, None]
-    at_i, at_j = (middle * own[i]).sum(1) / length, (middle * own[j]).sum(1) / length
-    slope = (middle * edge).sum(1) / length
-    trust = np.minimum(weight[i], weight[j]) * share
+    scale = 1 / np.sqrt((edge * edge).sum(1) * np.maximum((middle * middle).sum(1), 1e-6))
+    at_i, at_j = (middle * own[i]).sum(1) * scale, (middle * own[j]).sum(1) * scale
+    slope = (middle * edge).sum(1) * scale
 
     count = level.count
     around = np.bincount(level.quads.ravel(), np.repeat(area / 4, 4), count)
     faded = np.clip(1 - 2 * weight, 0, 1)
-    screening = around / config.screening**2 * (1 + config.fading * faded**2)
-    own_terms = screening + np.bincount(i, trust * at_i**2, count) + np.bincount(j, trust * at_j**2, count)
+    diagonal = around / config.screening**2 * (1 + config.fading * faded**2)
+    diagonal += np.bincount(i, trust * at_i**2, count) + np.bincount(j, trust * at_j**2, count)
     right = np.bincount(i, trust * at_i * slope, count) - np.bincount(j, trust * at_j * slope, count)
-    data = np.empty(level.pattern.nnz, np.float32)
-    data[level.own] = np.maximum(own_terms, 1e-12)
-    data[level.forth] = data[level.back] = -trust * at_i * at_j
+    data = np.zeros(level.pattern.nnz, np.float32)
+    data[level.own] = np.maximum(diagonal, 1e-12)
+    data[level.forth[used]] = data[level.back[used]] = -trust * at_i * at_j
     pattern = level.pattern
     matrix = sparse.csr_matrix((data, pattern.indices, pattern.indptr), shape=pattern.shape)
     return matrix, right.astype(np.float32)

@@ -29,7 +29,7 @@ _FACING = 0.15
 class TermConfig(Section):
     """How much each term of the fit counts."""
 
-    points: float = Field(default=0.1, ge=0, description="weight of points: errors of neighbours go together")
+    points: float = Field(default=0.3, ge=0, description="weight of points: errors of neighbours go together")
     points_robust: float = Field(
         default=3.0,
         gt=0,
@@ -37,7 +37,7 @@ class TermConfig(Section):
     )
     openings: float = Field(default=1.0, ge=0, description="weight of the openings of lids and lips")
     openings_sigma: float = Field(default=0.01, gt=0, description="their standard deviation, of the face")
-    normals: float = Field(default=100.0, ge=0, description="independent normals that a whole face is worth")
+    normals: float = Field(default=50.0, ge=0, description="independent normals that a whole face is worth")
     normals_robust: float = Field(default=0.35, gt=0, description="sine of the angle that counts half")
 
 
