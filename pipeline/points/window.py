@@ -1,0 +1,102 @@
+"""Square windows of a photo, turned upright with the head that they show.
+
+Pixels: x right, y down, centres at integers. A window may reach over the photo's border; what lies outside
+is grey.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.faces.landmarks import Box
+
+LOOSE = 1.4
+"""Side of a window over the longer side of the upright box of all points."""
+
+OUTSIDE = (127, 127, 127)
+"""Colour of what lies outside of the photo."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of a photo.
+
+    Attributes:
+        x: Column of its middle.
+        y: Row of its middle.
+        side: Side in pixels of the photo.
+        roll: Degrees by which it, and the head in it, leans counter-clockwise.
+    """
+
+    x: float
+    y: float
+    side: float
+    roll: float = 0.0
+
+    def to_crop(self, points_photo: np.ndarray, size: int) -> np.ndarray:
+        """Points (..., 2) of the photo in pixels of the crop of `size` x `size` pixels."""
+        turned = (points_photo - (self.x, self.y)) @ _turn(self.roll).T
+        return turned * (size / self.side) + (size - 1) / 2
+
+    def to_photo(self, points_crop: np.ndarray, size: int) -> np.ndarray:
+        """Points (..., 2) of the crop in pixels of the photo."""
+        turned = (points_crop - (size - 1) / 2) * (self.side / size)
+        return turned @ _turn(self.roll) + (self.x, self.y)
+
+    def crop(self, image: np.ndarray, size: int, outside: tuple[int, int, int] = OUTSIDE) -> np.ndarray:
+        """Cuts the window out, upright; large windows are reduced by averaging.
+
+        Args:
+            image: (H, W, 3) uint8.
+            size: Side of the result in pixels.
+            outside: Colour beyond the border.
+
+        Returns:
+            (size, size, 3) uint8.
+        """
+        height, width = image.shape[:2]
+        corners = self.to_photo(np.array([[-1, -1], [-1, size], [size, -1], [size, size]], np.float64), size)
+        left, top = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, (width - 1, height - 1))
+        right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 1, (width, height))
+        part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+        matrix = np.empty((2, 3))
+        matrix[:, :2] = _turn(self.roll) * (size / self.side)
+        matrix[:, 2] = (size - 1) / 2 - matrix[:, :2] @ (self.x - left, self.y - top)
+        if self.side > 1.5 * size:
+            # Bilinear sampling of fewer pixels than there are would show noise and moire.
+            shape = np.maximum(np.rint(np.array(part.shape[1::-1]) * size / self.side), 1)
+            ratio = part.shape[1::-1] / shape
+            part = cv2.resize(part, tuple(int(n) for n in shape), interpolation=cv2.INTER_AREA)
+            matrix[:, 2] += matrix[:, :2] @ ((ratio - 1) / 2)
+            matrix[:, :2] *= ratio
+        return cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=outside)
+
+
+def window_of_points(points_photo: np.ndarray, roll: float = 0.0) -> Window:
+    """The window about the points (N, 2) of a head that leans by `roll` degrees."""
+    upright = points_photo @ _turn(roll).T
+    low, high = upright.min(0), upright.max(0)
+    x, y = (low + high) / 2 @ _turn(roll)
+    return Window(float(x), float(y), LOOSE * float((high - low).max()), roll)
+
+
+def window_of_box(box: Box, roll: float = 0.0) -> Window:
+    """The window about a box of libfacedetection, of a head that leans by about `roll` degrees.
+
+    The numbers are medians over 353 rendered heads, like those of `window_of_points` with a scatter of 9 % in
+    the side, 2 % across and 4 % along the head.
+    """
+    left, top, right, bottom = box
+    side = 1.48 * (max(right - left, bottom - top) + 1)
+    x, y = np.array([left + right, top + bottom]) / 2 + np.array([0.0, 0.055 * side]) @ _turn(roll)
+    return Window(float(x), float(y), side, roll)
+
+
+def _turn(roll: float) -> np.ndarray:
+    """Turns vectors (x, y down) of the photo so that a head that leans by `roll` degrees is upright."""
+    cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+    return np.array([[cosine, -sine], [sine, cosine]])
