@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from pipeline.normals.network import STRIDE, CrossModalNet, NormalsOutput
 from pipeline.weights import DEFAULT
 
 logger = logging.getLogger(__name__)
+
+_Net = TypeVar("_Net", bound=nn.Module)
 
 CPU_BATCH = 8
 """Crops at a time on a CPU; from 2 to 16 the speed is the same, and more take more memory."""
@@ -145,7 +147,7 @@ class NormalsEstimator:
             torch.cuda.empty_cache()
 
 
-def fold_batch_norms(network: CrossModalNet) -> CrossModalNet:
+def fold_batch_norms(network: _Net) -> _Net:
     """Returns a copy in which each batch norm is folded into the convolution before it.
 
     Args:

@@ -68,11 +68,11 @@ def export_onnx(loaded: LoadedWeights, path: Path) -> None:
     Raises:
         WeightsError: A package is missing, or the file cannot be written.
     """
-    onnx = _import_exporter()
+    onnx = import_exporter()
     module = PhotoToNormals(loaded.network).eval()
     # Two images: of a batch of one the exporter would take the number for fixed.
     example = torch.zeros(2, 3, SIZE, SIZE)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet_exporter():
         names = ["normals", "mask", "confidence"][: len(module(example))]
         program = torch.onnx.export(
             module,
@@ -86,7 +86,7 @@ def export_onnx(loaded: LoadedWeights, path: Path) -> None:
         )
     assert program is not None
     model = program.model_proto
-    _remove_traces(model.graph)
+    remove_traces(model.graph)
     onnx.helper.set_model_props(model, metadata_of(loaded.entry))
     onnx.checker.check_model(model, full_check=True)
     write_file(path, model.SerializeToString())
@@ -105,7 +105,12 @@ def metadata_of(entry: WeightsEntry) -> dict[str, str]:
     }
 
 
-def _import_exporter() -> Any:
+def import_exporter() -> Any:
+    """Returns the package onnx.
+
+    Raises:
+        WeightsError: It or the exporter's is missing.
+    """
     try:
         importlib.import_module("onnxscript")
         return importlib.import_module("onnx")
@@ -116,7 +121,7 @@ def _import_exporter() -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Silences what torch's exporter says about torch itself and about packages that we do not use."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -129,7 +134,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _remove_traces(graph: Any) -> None:
+def remove_traces(graph: Any) -> None:
     """Removes the source lines that the exporter notes at every node, with the paths of this machine."""
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]

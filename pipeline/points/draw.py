@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 
 from pipeline.geometry.crop_camera import crop_camera
-from pipeline.points.labels import LabelledHead
-from pipeline.points.network import SIZE
-from pipeline.points.window import OUTSIDE, Window, window_of_points
+from pipeline.points import SIZE
+from pipeline.points.labels import LabelledHead, decode_image
+from pipeline.points.window import OUTSIDE, Window, head_roll, lean, window_of_points
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,6 @@ class Example:
     rotation: np.ndarray
 
 
-def head_roll(rotation: np.ndarray) -> float:
-    """Degrees by which a head leans counter-clockwise in the image, by the direction of its up axis.
-
-    Args:
-        rotation: (3, 3), head space to camera space.
-    """
-    up = rotation[:, 1]
-    return math.degrees(math.atan2(-up[0], up[1]))
-
-
 def true_window(head: LabelledHead, mirrored: bool = False) -> Window:
     """The upright window about a head's true points."""
     return window_of_points(head.points[int(mirrored)], head_roll(head.rotation[int(mirrored)]))
@@ -63,7 +53,7 @@ def cut(
 ) -> Example:
     """The crop of a window, without any faults; `border` says what goes on beyond the picture."""
     side = int(mirrored)
-    image = cv2.imdecode(np.frombuffer(head.image, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    image = decode_image(head.image, cv2.IMREAD_COLOR)[..., ::-1]
     if mirrored:
         image = image[:, ::-1]
     points = window.to_crop(head.points[side], SIZE)
@@ -71,15 +61,13 @@ def cut(
     middle = (head.size - 1) / 2
     principal = head.centre[side] - (window.x, window.y) + middle
     turn = crop_camera(head.focal, principal, head.size)
-    c, s = math.cos(math.radians(window.roll)), math.sin(math.radians(window.roll))
-    upright = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
     image = cv2.copyMakeBorder(image, head.size, head.size, head.size, head.size, border, value=OUTSIDE)
     shifted = replace(window, x=window.x + head.size, y=window.y + head.size)
     return Example(
         image=shifted.crop(image, SIZE),
         points=((points - (SIZE - 1) / 2) / SIZE).astype(np.float32),
         visible=head.visible[side] & inside,
-        rotation=(upright @ turn @ head.rotation[side]).astype(np.float32),
+        rotation=(lean(-window.roll) @ turn @ head.rotation[side]).astype(np.float32),
     )
 
 
@@ -192,5 +180,5 @@ def _spoil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if chance[6] < 0.25:
         quality = int(rng.integers(20, 81))
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = decode_image(data.tobytes())
     return image

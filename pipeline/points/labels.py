@@ -21,12 +21,6 @@ from pipeline.geometry.head_model import NARROW_FACE_VERTICES, FaceModel
 from pipeline.geometry.head_regions import dense_vertices
 from pipeline.regions import Region
 
-DENSE = 500
-"""Number of surface points; the 68 landmarks follow them."""
-
-COUNT = DENSE + 68
-"""Number of points that the network finds."""
-
 
 @dataclass(frozen=True)
 class LabelledHead:
@@ -74,9 +68,9 @@ def label_row(row: Mapping[str, Any], model: FaceModel) -> LabelledHead:
     depth = -points_camera[:, 2]
     centre = np.array(meta["centre"], np.float32)
     points = centre + meta["focal"] * points_camera[:, :2] * [1, -1] / depth[:, None]
-    seen = _decode(row["depth"])
+    seen = decode_image(row["depth"])
     depths = np.where(seen > 0, seen * meta["depth_scale"] + meta["depth_offset"], 0.0).astype(np.float32)
-    visible = _visible(points, depth, depths, _decode(row["regions"]))
+    visible = _visible(points, depth, depths, decode_image(row["regions"]))
     size = seen.shape[0]
     points, visible = points.reshape(2, -1, 2).astype(np.float32), visible.reshape(2, -1)
     points[1, :, 0] = size - 1 - points[1, :, 0]
@@ -104,8 +98,9 @@ def _visible(points: np.ndarray, depth: np.ndarray, depths: np.ndarray, regions:
     return inside & free & (depth < farthest[row, column] + 0.4)
 
 
-def _decode(data: bytes) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+def decode_image(data: bytes, mode: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
+    """Decodes an image as OpenCV does: colours are BGR."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     assert image is not None
     return image
 

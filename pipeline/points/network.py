@@ -16,10 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.normals.compact import WIDTHS, Encoder
-from pipeline.points.labels import COUNT
-
-SIZE = 128
-"""Side of the crops in pixels."""
+from pipeline.points import COUNT
 
 MODES = 120
 """Directions of the shape basis."""
@@ -70,9 +67,18 @@ class PointsNet(nn.Module):
             self.basis.weight.copy_(directions * values / len(flat) ** 0.5)
             self.basis.bias.copy_(mean)
 
-    def features(self, image: Tensor) -> list[Tensor]:
-        """The encoder's maps (B, 192, 8, 8) and (B, 256, 4, 4) of images (B, 3, 128, 128) in 0..1."""
-        return self.encoder(image - 0.5)[3:]
+    def features(self, image: Tensor, learning: int = 5) -> list[Tensor]:
+        """The encoder's maps (B, 192, 8, 8) and (B, 256, 4, 4) of images (B, 3, 128, 128) in 0..1.
+
+        Args:
+            image: The images.
+            learning: So many of the encoder's five levels, the coarsest, receive gradients.
+        """
+        levels = [image - 0.5]
+        for level, stage in enumerate((self.encoder.stem, *self.encoder.stages)):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and level >= 5 - learning):
+                levels.append(stage(levels[-1]))
+        return levels[4:]
 
     def head(self, features: list[Tensor]) -> PointsOutput:
         """Answers from the encoder's maps."""

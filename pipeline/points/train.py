@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.geometry.head_model import load_face_model
+from pipeline.normals.architectures import load_weights
 from pipeline.normals.compact import CompactNet
 from pipeline.points.draw import Example, draw_example
 from pipeline.points.labels import LabelledHead, label_row, point_vertices, vertices_digest
 from pipeline.points.network import PointsNet, PointsOutput
-from pipeline.weights import load_weights
 
 CHECKPOINT = "checkpoint.pt"
 HIDDEN_WEIGHT = 0.2
@@ -104,16 +104,16 @@ class Trainer:
         self._rng = np.random.default_rng()
         self.seconds, self.step = 0.0, 0
         # Channels last: a sixth less time on a CPU.
-        self.network = new_network(heads.heads, self._rng).to(memory_format=torch.channels_last)
+        self.network = new_network(heads.heads, self._rng)
+        nn.Module.to(self.network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean = PointsNet()
         self.mean.load_state_dict(self.network.state_dict())
-        self._optimiser = torch.optim.AdamW(
-            [
-                {"params": self.network.encoder.parameters(), "weight_decay": 0.01},
-                {"params": [p for n, p in self.network.named_parameters() if not n.startswith("encoder.")]},
-            ],
-            weight_decay=0.01,
-        )
+        parameters = dict(self.network.named_parameters())
+        parts: list[dict[str, Any]] = [
+            {"params": [p for name, p in parameters.items() if name.startswith("encoder.") == encoder]}
+            for encoder in (True, False)
+        ]
+        self._optimiser = torch.optim.AdamW(parts, weight_decay=0.01)
         if (out / CHECKPOINT).exists():
             self._load(torch.load(out / CHECKPOINT, weights_only=True))
 
@@ -145,12 +145,8 @@ class Trainer:
             group["lr"] = rate * warm * 0.5 * (1 + np.cos(np.pi * share)) + 1e-5
         # Statistics of the batch norms stay those of the shipped encoder: batches are small.
         self.network.eval()
-        if alone:
-            with torch.no_grad():
-                features = self.network.features(batch["image"])
-            output = self.network.head(features)
-        else:
-            output = self.network(batch["image"])
+        # The two finest levels stay as they are: half of the cost, and the least to learn.
+        output = self.network.head(self.network.features(batch["image"], learning=0 if alone else 3))
         loss = loss_of(output, batch)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -96,6 +96,22 @@ def window_of_box(box: Box, roll: float = 0.0) -> Window:
     return Window(float(x), float(y), side, roll)
 
 
+def head_roll(rotation: np.ndarray) -> float:
+    """Degrees by which a head leans counter-clockwise in the image, by the direction of its up axis.
+
+    Args:
+        rotation: (3, 3), head space to camera space.
+    """
+    up = rotation[:, 1]
+    return math.degrees(math.atan2(-up[0], up[1]))
+
+
+def lean(roll: float) -> np.ndarray:
+    """Rotation (3, 3) about the viewing axis by degrees, counter-clockwise."""
+    cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+
+
 def _turn(roll: float) -> np.ndarray:
     """Turns vectors (x, y down) of the photo so that a head that leans by `roll` degrees is upright."""
     cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))

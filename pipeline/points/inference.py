@@ -1,0 +1,133 @@
+"""Points of faces in photos, on a CPU and without torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import WeightsError
+from pipeline.faces.detectors import Detection
+from pipeline.points import DENSE, SIZE
+from pipeline.points.window import Window, head_roll, lean, window_of_box, window_of_points
+
+PASSES = 3
+"""At most so many passes a face."""
+
+MOVED = (0.05, 0.08, 6.0)
+"""A further pass follows where the first answer moves the window by more: place and size in window sides,
+lean in degrees."""
+
+
+@dataclass(frozen=True)
+class FacePoints:
+    """What was found of one face; points in pixels of the photo, centres at integers, y down.
+
+    Attributes:
+        points: (500, 2) float32, surface points of `pipeline.geometry.head_regions.dense_vertices`.
+        landmarks: (68, 2) float32, in the order of iBUG 300-W.
+        sigma: (568,) float32, standard deviation of points and landmarks per axis, pixels of the photo.
+        visible: (568,) float32, probability that each is seen.
+        rotation: (3, 3) float32, head space to the space of a camera that stands where the photo's stood and
+            looks at the window's middle, its axes along the photo's: x right, y up, z to the viewer.
+        window: The window that was looked at last.
+        change: How far the last pass moved the visible points, in window sides; 0 after one pass.
+    """
+
+    points: np.ndarray
+    landmarks: np.ndarray
+    sigma: np.ndarray
+    visible: np.ndarray
+    rotation: np.ndarray
+    window: Window
+    change: float
+
+    @property
+    def roll(self) -> float:
+        """Degrees by which the head leans counter-clockwise."""
+        return head_roll(self.rotation)
+
+    @property
+    def relative_sigma(self) -> float:
+        """Mean sigma of what is seen, in window sides: .01 is sure, .05 hardly a face."""
+        weight = self.visible + 0.05
+        return float((self.sigma * weight).sum() / weight.sum() / self.window.side)
+
+
+class PointsFinder:
+    """Finds the points of faces. Deterministic; one thread.
+
+    Args:
+        path: The network's ONNX file.
+
+    Raises:
+        WeightsError: The file is not there or no such network.
+    """
+
+    def __init__(self, path: Path):
+        # Here, since only photos without landmarks of their own need it.
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except OSError as error:
+            raise WeightsError(f"Cannot read {path}: {error.strerror}.", code="weights_missing") from error
+        except Exception as error:  # onnxruntime has kinds of its own for damaged files
+            raise WeightsError(f"{path} is no network that can be run: {error}.") from error
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, image: np.ndarray, detection: Detection, passes: int = PASSES) -> FacePoints:
+        """Finds the points of one face.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            detection: Where the face is, and how it leans as far as is known.
+            passes: At most so many passes; 2 or more also tell in `change` how steady the answer is.
+        """
+        return self.refine(image, window_of_box(detection.box, detection.roll), passes)
+
+    def refine(self, image: np.ndarray, window: Window, passes: int = PASSES) -> FacePoints:
+        """Finds the points of the face in a window, and looks again where they say that it lies elsewhere."""
+        found = self.look(image, window)
+        for _ in range(passes - 1):
+            next_window = window_of_points(np.concatenate([found.points, found.landmarks]), found.roll)
+            if not _is_moved(window, next_window):
+                break
+            before, window = found, next_window
+            found = self.look(image, window, before)
+        return found
+
+    def look(self, image: np.ndarray, window: Window, before: FacePoints | None = None) -> FacePoints:
+        """One pass over a window; `before` is the answer of the pass before."""
+        crop = window.crop(image, SIZE)
+        points_crop, sigma, visible, rotation = (
+            answer[0] for answer in self._session.run(None, {"image": crop[None]})
+        )
+        points = window.to_photo(points_crop, SIZE).astype(np.float32)
+        change = 0.0
+        if before is not None:
+            moved = np.linalg.norm(points[:DENSE] - before.points, axis=1)
+            change = float((moved * visible[:DENSE]).sum() / max(visible[:DENSE].sum(), 1.0) / window.side)
+        return FacePoints(
+            points=points[:DENSE],
+            landmarks=points[DENSE:],
+            sigma=sigma * np.float32(window.side / SIZE),
+            visible=visible,
+            rotation=(lean(window.roll) @ rotation).astype(np.float32),
+            window=window,
+            change=change,
+        )
+
+
+def _is_moved(window: Window, following: Window) -> bool:
+    place = math.hypot(following.x - window.x, following.y - window.y) / window.side
+    size = abs(math.log(following.side / window.side))
+    lean = abs((following.roll - window.roll + 180) % 360 - 180)
+    return place > MOVED[0] or size > MOVED[1] or lean > MOVED[2]
