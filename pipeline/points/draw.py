@@ -45,7 +45,17 @@ class Example:
 
 def true_window(head: LabelledHead, mirrored: bool = False) -> Window:
     """The upright window about a head's true points."""
-    return window_of_points(head.points[int(mirrored)], head_roll(head.rotation[int(mirrored)]))
+    side = int(mirrored)
+    about = window_of_points(head.points[side], head_roll(head.rotation[side]))
+    # Upright for the camera that looks at the window, not for that of the photo.
+    roll = head_roll(to_crop_camera(head, about, mirrored) @ head.rotation[side])
+    return window_of_points(head.points[side], roll)
+
+
+def to_crop_camera(head: LabelledHead, window: Window, mirrored: bool = False) -> np.ndarray:
+    """Rotation (3, 3) from the photo's camera space to that of a camera that looks at a window's middle."""
+    middle = (head.size - 1) / 2
+    return crop_camera(head.focal, head.centre[int(mirrored)] - (window.x, window.y) + middle, head.size)
 
 
 def cut(
@@ -58,16 +68,15 @@ def cut(
         image = image[:, ::-1]
     points = window.to_crop(head.points[side], SIZE)
     inside = ((points > -0.5) & (points < SIZE - 0.5)).all(1)
-    middle = (head.size - 1) / 2
-    principal = head.centre[side] - (window.x, window.y) + middle
-    turn = crop_camera(head.focal, principal, head.size)
     image = cv2.copyMakeBorder(image, head.size, head.size, head.size, head.size, border, value=OUTSIDE)
     shifted = replace(window, x=window.x + head.size, y=window.y + head.size)
     return Example(
         image=shifted.crop(image, SIZE),
         points=((points - (SIZE - 1) / 2) / SIZE).astype(np.float32),
         visible=head.visible[side] & inside,
-        rotation=(lean(-window.roll) @ turn @ head.rotation[side]).astype(np.float32),
+        rotation=(lean(-window.roll) @ to_crop_camera(head, window, mirrored) @ head.rotation[side]).astype(
+            np.float32
+        ),
     )
 
 

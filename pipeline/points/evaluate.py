@@ -20,10 +20,9 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.geometry.crop_camera import crop_camera
 from pipeline.geometry.head_model import load_face_model
 from pipeline.points import DENSE, SIZE
-from pipeline.points.draw import jitter, true_window
+from pipeline.points.draw import jitter, to_crop_camera, true_window
 from pipeline.points.inference import FacePoints, PointsFinder
 from pipeline.points.labels import LabelledHead, decode_image, label_row
 from pipeline.points.window import LOOSE, Window
@@ -73,7 +72,7 @@ def _score(found: FacePoints, points: np.ndarray, head: LabelledHead, window: Wi
     visible = head.visible[0]
     dense, landmarks = visible[:DENSE], visible[DENSE:]
     ratio = np.abs(difference) / found.sigma[:, None]
-    turned = found.rotation.T @ _crop_camera(head) @ head.rotation[0]
+    turned = found.rotation.T @ to_crop_camera(head, true_window(head)) @ head.rotation[0]
     return {
         "error": _mean(distance[:DENSE][dense]),
         "hidden": _mean(distance[:DENSE][~dense]),
@@ -92,12 +91,6 @@ def _score(found: FacePoints, points: np.ndarray, head: LabelledHead, window: Wi
         "visible_share": _mean(dense),
         "light": head.meta["light"],
     }
-
-
-def _crop_camera(head: LabelledHead) -> np.ndarray:
-    """From the space of the photo's camera to that of one that looks at the middle of the true window."""
-    window, middle = true_window(head), (head.size - 1) / 2
-    return crop_camera(head.focal, head.centre[0] - (window.x, window.y) + middle, head.size)
 
 
 def _mean(values: np.ndarray) -> float:
