@@ -12,7 +12,8 @@ where imported and trained weights go (`FACET_WEIGHTS`, else `$XDG_DATA_HOME/fac
       trained_how: one paragraph
       scores: {evaluation set: {metric: value}}
 
-The safetensors hold parameters in fp32 or fp16; the networks compute in their own precision. Codes of
+The safetensors hold parameters in fp32 or fp16; the networks compute in their own precision. Where only the
+finished network is needed its file is ONNX, and is read without torch. Codes of
 `WeightsError` besides weights_invalid: weights_unknown (no such name), weights_missing (a registered file
 is gone), weights_checksum (a file is not the registered one).
 """
@@ -25,17 +26,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import safetensors
-import safetensors.torch
-import torch
 import yaml
 from pydantic import Field, ValidationError
-from torch import Tensor
 
 from pipeline.config import Section
 from pipeline.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT = "compact"
 REGISTRY = "registry.yaml"
@@ -47,7 +47,7 @@ class WeightsEntry(Section):
     Attributes:
         name: What the user calls it.
         architecture: Network that the weights are of.
-        file: Name of the safetensors file, in the folder of the registry.
+        file: Name of the safetensors or ONNX file, in the folder of the registry.
         sha256: Hexadecimal digest of the file.
         licence: Licence of the weights.
         trained_how: Where they come from.
@@ -56,7 +56,7 @@ class WeightsEntry(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     architecture: str
-    file: str = Field(pattern=r"^[^/\\]+\.safetensors$")
+    file: str = Field(pattern=r"^[^/\\]+\.(safetensors|onnx)$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     licence: str = "unknown"
     trained_how: str = ""
@@ -142,6 +142,21 @@ def read_weights(name_or_path: str | Path) -> tuple[WeightsEntry, Path, dict[str
     return entry, path, _parse(verify_weights(entry, path), path)
 
 
+def read_onnx(name_or_path: str | Path) -> bytes:
+    """Reads an ONNX file by its registered name, its digest checked, or by its path.
+
+    Raises:
+        WeightsError: The name is not known, or the file is missing, altered or no ONNX file.
+    """
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".onnx") or os.sep in text:
+        return _read(Path(text))
+    entry, path = find_weights(text)
+    if path.suffix != ".onnx":
+        raise WeightsError(f"The weights {entry.name!r} are no ONNX file.")
+    return verify_weights(entry, path)
+
+
 def verify_weights(entry: WeightsEntry, path: Path) -> bytes:
     """Reads a registered file and checks its digest.
 
@@ -202,6 +217,10 @@ def save_weights(
     Raises:
         WeightsError: A parameter is not finite, or does not fit into fp16.
     """
+    # torch is imported where tensors are read or written: ONNX files are found without it.
+    import safetensors.torch
+    import torch
+
     dtype = torch.float16 if half else torch.float32
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
@@ -259,10 +278,19 @@ def export_weights(
         ) from error
     digest = save_weights(network, folder / entry.file, {"name": name, "licence": licence}, half)
     entry = entry.model_copy(update={"sha256": digest})
-    others = [other for other in read_registry(folder) if other.name != name]
+    register_weights(entry, folder)
+    return entry
+
+
+def register_weights(entry: WeightsEntry, folder: Path) -> None:
+    """Writes an entry into the registry of a folder, in place of any of the same name.
+
+    Raises:
+        WeightsError: The registry is not valid or cannot be written.
+    """
+    others = [other for other in read_registry(folder) if other.name != entry.name]
     registry = _Registry(weights=(*others, entry)).model_dump(mode="json")
     write_file(folder / REGISTRY, yaml.safe_dump(registry, sort_keys=False, allow_unicode=True).encode())
-    return entry
 
 
 def _read_unregistered(path: Path) -> tuple[WeightsEntry, Path, dict[str, Tensor]]:
@@ -283,6 +311,8 @@ def _read_unregistered(path: Path) -> tuple[WeightsEntry, Path, dict[str, Tensor
 
 
 def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
+    import safetensors.torch
+
     try:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:

@@ -1,6 +1,8 @@
 """The points network as an ONNX file, the only form in which its weights are shipped.
 
-    python -m pipeline.points.export out/points/checkpoint.pt weights/points.onnx
+    python -m pipeline.points.export out/points/checkpoint.pt weights --trained-how "on 5,000 heads"
+
+writes `points.onnx` into a folder and its entry into the folder's registry.
 
     image     (N, 128, 128, 3) uint8 RGB, N is free: see `pipeline.points.window`
     points    (N, 568, 2) float32, pixels of the crop: 500 surface points and the 68 landmarks
@@ -14,6 +16,8 @@ the vertices that the points are.
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from pipeline.normals.inference import fold_batch_norms
 from pipeline.normals.onnx_export import OPSET, import_exporter, quiet_exporter, remove_traces
 from pipeline.points import SIZE
 from pipeline.points.network import PointsNet
-from pipeline.weights import write_file
+from pipeline.weights import WeightsEntry, register_weights, write_file
 
 LARGE = 4096
 """Parameters of more numbers than this are stored as fp16."""
@@ -100,3 +104,28 @@ def _halve(onnx: Any, graph: Any) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
         cast = onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
         graph.node.insert(0, cast)
+
+
+def main() -> None:
+    """Runs the command above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--name", default="points")
+    parser.add_argument("--widen", type=float, default=1.0, help="factor of sigma, from an evaluation")
+    parser.add_argument("--licence", default="Apache-2.0")
+    parser.add_argument("--trained-how", required=True)
+    options = parser.parse_args()
+    state = torch.load(options.checkpoint, weights_only=True)
+    network = PointsNet()
+    network.load_state_dict(state["mean"])
+    about = {"licence": options.licence, "trained_how": options.trained_how}
+    path = options.folder / f"{options.name}.onnx"
+    export_points(network, path, {**about, "vertices": state["vertices"]}, options.widen)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = WeightsEntry(name=options.name, architecture="points", file=path.name, sha256=digest, **about)
+    register_weights(entry, options.folder)
+
+
+if __name__ == "__main__":
+    main()

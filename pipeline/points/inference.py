@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 from pipeline.errors import WeightsError
 from pipeline.faces.detectors import Detection
 from pipeline.points import DENSE, SIZE
 from pipeline.points.window import Window, head_roll, lean, window_of_box, window_of_points
+from pipeline.weights import read_onnx
 
 PASSES = 3
 """At most so many passes a face."""
@@ -60,27 +62,22 @@ class PointsFinder:
     """Finds the points of faces. Deterministic; one thread.
 
     Args:
-        path: The network's ONNX file.
+        weights: Name or path of the network's ONNX file.
 
     Raises:
-        WeightsError: The file is not there or no such network.
+        WeightsError: The file is not there, altered, or no such network.
     """
 
-    def __init__(self, path: Path):
-        # Here, since only photos without landmarks of their own need it.
-        import onnxruntime
+    def __init__(self, weights: str | Path = "points"):
 
+        data = read_onnx(weights)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except OSError as error:
-            raise WeightsError(f"Cannot read {path}: {error.strerror}.", code="weights_missing") from error
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has kinds of its own for damaged files
-            raise WeightsError(f"{path} is no network that can be run: {error}.") from error
+            raise WeightsError(f"{weights} is no network that can be run: {error}.") from error
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, image: np.ndarray, detection: Detection, passes: int = PASSES) -> FacePoints:

@@ -10,6 +10,7 @@ A checkpoint is written every few minutes; the same command goes on from it, and
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ HIDDEN_WEIGHT = 0.2
 class Heads:
     """The labelled heads of some folders of rendered shards; `refresh` reads what is new."""
 
-    def __init__(self, folders: list[Path], model: str | None = None):
+    def __init__(self, folders: list[Path], model: str | Path | None = None):
         self._folders = folders
         self._model = load_face_model(model)
         self._read: set[Path] = set()
@@ -142,7 +143,7 @@ class Trainer:
         batch = collate([draw_example(heads[i], self._rng) for i in chosen])
         warm = min(1.0, (self.step + 1) / 100)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * warm * 0.5 * (1 + np.cos(np.pi * share)) + 1e-5
+            group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * share)) + 1e-5
         # Statistics of the batch norms stay those of the shipped encoder: batches are small.
         self.network.eval()
         # The two finest levels stay as they are: half of the cost, and the least to learn.
