@@ -19,7 +19,8 @@ from pipeline.faces.detectors import (
     load_detector,
     to_grey,
 )
-from pipeline.faces.landmarks import Face, LandmarkPredictor
+from pipeline.faces.landmarks import Box, Face, LandmarkPredictor
+from pipeline.faces.points import PointsFinder
 
 if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig
@@ -29,12 +30,14 @@ class DetectConfig(Section):
     """Which faces are looked for, and how.
 
     Attributes:
-        mode: auto: libfacedetection at any yaw and roll, or fast where there is no wheel of it. fast: HOG,
-            coarse to fine. paper: HOG at full resolution, the first detection only, whatever
-            `faces` and `min_face_size` say. cnn: dlib's CNN. files: no detector, landmarks from files.
-            custom: a detector of your own, see `detector`.
+        mode: auto: libfacedetection (where there is no wheel of it: HOG, coarse to fine) and the points
+            network: faces at any yaw and roll. fast: HOG, coarse to fine, and dlib's landmarks. paper: HOG at
+            full resolution, the first detection only, whatever `faces` and `min_face_size` say. cnn: dlib's
+            CNN. files: no detector, landmarks from files. custom: a detector of your own, see `detector`.
         faces: all; largest: the one with the largest box; first: the detector's most certain.
-        threshold: Least score of a face that `auto` takes, 0.2..1.
+        threshold: Least score of the detector that `auto` takes for a face, 0.2..1.
+        max_sigma: Largest mean uncertainty of the points of what `auto` takes for a face, in sides of the
+            window that the network looks at.
         min_face_size: Faces whose box is narrower than this many source pixels are left out.
         coarse_side: Longer side in pixels of the copy that `fast` searches first.
         max_side: Longer side in pixels of the finest copy that `auto` (at most 1024) and `fast` search: in a
@@ -49,6 +52,7 @@ class DetectConfig(Section):
     mode: Literal["auto", "fast", "paper", "cnn", "files", "custom"] = "fast"
     faces: Literal["all", "largest", "first"] = "all"
     threshold: float = Field(default=0.6, ge=0.2, le=1)
+    max_sigma: float = Field(default=0.06, gt=0)
     min_face_size: int = Field(default=40, ge=10)
     coarse_side: int = Field(default=400, ge=100, le=4096)
     max_side: int = Field(default=2048, ge=100, le=16384)
@@ -84,7 +88,8 @@ class FaceFinder:
         self._config = config
         self._by_uri = detector is None and config.mode == "files"
         self._detector: Any = detector or _build_detector(config, storage)
-        if not self._by_uri:
+        self._points = PointsFinder() if detector is None and config.mode == "auto" else None
+        if not self._by_uri and self._points is None:
             self._predictor  # noqa: B018 - loaded now: not a part of the first photo's time
 
     @cached_property
@@ -111,6 +116,8 @@ class FaceFinder:
             detections = self._detector(uri)
         else:
             raise ValueError("landmarks from files are found by the photo's URI")
+        if self._points is not None:
+            return self._with_points(image, detections, self._points)
         if self._config.mode != "paper":
             detections = select(detections, self._config)
         grey = to_grey(image)
@@ -119,24 +126,44 @@ class FaceFinder:
             for index, detection in enumerate(detections)
         ]
 
+    def _with_points(
+        self, image: np.ndarray, detections: list[Detection], find_points: PointsFinder
+    ) -> list[Face]:
+        found = {}
+        for detection in large_enough(detections, self._config):
+            points = find_points(image, self._face_box(detection), detection.roll)
+            if points.relative_sigma <= self._config.max_sigma:
+                found[detection] = points
+        return [
+            Face(index, detection.box, detection.score, found[detection].landmarks, found[detection])
+            for index, detection in enumerate(select(list(found), self._config))
+        ]
+
+    def _face_box(self, detection: Detection) -> Box:
+        if isinstance(self._detector, libfacedetection.LibFaceDetector):
+            return detection.box
+        return libfacedetection.box_like(detection.box)
+
     def _landmarks(self, grey: np.ndarray, detection: Detection) -> np.ndarray:
         if detection.landmarks is not None:
             return detection.landmarks
         if self._config.mode == "paper":
             return self._predictor.fit_directly(grey, detection.box)
-        box = detection.box
-        if isinstance(self._detector, libfacedetection.LibFaceDetector):
-            box = libfacedetection.hog_box(box)  # the predictor knows dlib's boxes
-        return self._predictor.fit(grey, box)
+        return self._predictor.fit(grey, detection.box)
 
 
-def select(detections: list[Detection], config: DetectConfig) -> list[Detection]:
-    """Leaves out small faces and those that are not asked for; the largest come first."""
-    large = [
+def large_enough(detections: list[Detection], config: DetectConfig) -> list[Detection]:
+    """Leaves out faces that are narrower or lower than `min_face_size`."""
+    return [
         face
         for face in detections
         if min(face.box[2] - face.box[0], face.box[3] - face.box[1]) + 1 >= config.min_face_size
     ]
+
+
+def select(detections: list[Detection], config: DetectConfig) -> list[Detection]:
+    """Leaves out small faces and those that are not asked for; the largest come first."""
+    large = large_enough(detections, config)
     if config.faces == "first":
         return large[:1]
     # Equal areas are common, since dlib's boxes come in steps: the rest of the key fixes the order.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import dlib
@@ -19,6 +20,9 @@ import numpy as np
 
 from pipeline.errors import AssetsError
 from pipeline.pixels import scale_points
+
+if TYPE_CHECKING:
+    from pipeline.faces.points import FacePoints
 
 COUNT = 68
 """Number of landmarks of a face."""
@@ -43,12 +47,14 @@ class Face:
         score: The detector's confidence, higher is better, comparable within one detector only; 1 where
             landmarks came from a file.
         landmarks: (68, 2) float32, x and y in upright source pixels; may lie over the border.
+        points: What the points network says; None where another detector was asked for.
     """
 
     index: int
     box: Box
     score: float
     landmarks: np.ndarray
+    points: FacePoints | None = field(default=None, compare=False)
 
 
 def model_file(name: str) -> Path:

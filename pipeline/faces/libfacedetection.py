@@ -123,17 +123,17 @@ class LibFaceDetector:
         return sorted(faces, key=lambda face: (-face.score, face.box))
 
 
-def hog_box(box: Box) -> Box:
-    """The box that dlib's HOG detector would give: a square from the brows to the chin.
+def box_like(hog_box: Box) -> Box:
+    """The box that libfacedetection would give where dlib's HOG detector gives one.
 
-    Its place and size relative to this detector's box, which begins at the hairline, are medians over 30
-    faces; they scatter by 6 % of the side.
+    dlib's is a square from the brows to the chin, this one begins at the hairline. Medians over 30 faces;
+    they scatter by 6 % of the side.
     """
-    left, top, right, bottom = box
-    height = bottom - top + 1
-    x, y = (left + right) / 2, (top + bottom) / 2 + 0.07 * height
-    half = (0.86 * height - 1) / 2
-    return x - half, y - half, x + half, y + half
+    left, top, right, bottom = hog_box
+    height = (bottom - top + 1) / 0.86
+    x, y = (left + right) / 2, (top + bottom) / 2 - 0.07 * height
+    half_width, half_height = (0.74 * height - 1) / 2, (height - 1) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
 
 
 def turn_back(points: np.ndarray, quarters: int, width: int, height: int) -> np.ndarray:

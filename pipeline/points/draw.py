@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from pipeline.faces.points import SIZE
+from pipeline.faces.window import OUTSIDE, Window, head_roll, lean, window_of_points
 from pipeline.geometry.crop_camera import crop_camera
-from pipeline.points import SIZE
 from pipeline.points.labels import LabelledHead, decode_image
-from pipeline.points.window import OUTSIDE, Window, head_roll, lean, window_of_points
 
 
 @dataclass(frozen=True)

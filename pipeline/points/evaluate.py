@@ -20,12 +20,11 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.faces.points import DENSE, SIZE, FacePoints, PointsFinder
+from pipeline.faces.window import LOOSE, Window
 from pipeline.geometry.head_model import load_face_model
-from pipeline.points import DENSE, SIZE
 from pipeline.points.draw import jitter, to_crop_camera, true_window
-from pipeline.points.inference import FacePoints, PointsFinder
 from pipeline.points.labels import LabelledHead, decode_image, label_row
-from pipeline.points.window import LOOSE, Window
 
 YAWS = (0, 15, 30, 45, 60, 75, 100)
 COLUMNS = ("error", "median", "box_percent", "landmarks", "hidden", "rotation", "within_1", "within_2")

@@ -4,7 +4,7 @@
 
 writes `points.onnx` into a folder and its entry into the folder's registry.
 
-    image     (N, 128, 128, 3) uint8 RGB, N is free: see `pipeline.points.window`
+    image     (N, 128, 128, 3) uint8 RGB, N is free: see `pipeline.faces.window`
     points    (N, 568, 2) float32, pixels of the crop: 500 surface points and the 68 landmarks
     sigma     (N, 568) float32, standard deviation of each, per axis, in the same pixels
     visible   (N, 568) float32, probability that a point is seen
@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from pipeline.faces.points import SIZE
 from pipeline.geometry.head_model import load_face_model
 from pipeline.normals.inference import fold_batch_norms
 from pipeline.normals.onnx_export import OPSET, import_exporter, quiet_exporter, remove_traces
-from pipeline.points import SIZE
 from pipeline.points.draw import draw_example
 from pipeline.points.labels import label_row
 from pipeline.points.network import PointsNet

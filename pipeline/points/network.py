@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline.faces.points import COUNT
 from pipeline.normals.compact import WIDTHS, Encoder
-from pipeline.points import COUNT
 
 MODES = 120
 """Directions of the shape basis."""

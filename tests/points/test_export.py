@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from pipeline.errors import WeightsError
-from pipeline.points import COUNT, SIZE
+from pipeline.faces.points import COUNT, SIZE, PointsFinder
+from pipeline.faces.window import Window
 from pipeline.points.export import CropToPoints, export_points
-from pipeline.points.inference import PointsFinder
 from pipeline.points.network import PointsNet
-from pipeline.points.window import Window
 
 
 @pytest.fixture(scope="module")

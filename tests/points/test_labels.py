@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.faces.points import COUNT, DENSE, SIZE
+from pipeline.faces.window import Window
 from pipeline.geometry.head_model import load_face_model
-from pipeline.points import COUNT, DENSE, SIZE
 from pipeline.points.draw import cut, draw_example, head_roll, jitter, true_window
 from pipeline.points.labels import decode_image, label_row, point_vertices, vertices_digest
-from pipeline.points.window import Window
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.points import COUNT
+from pipeline.faces.points import COUNT
 from pipeline.points.draw import Example
 from pipeline.points.network import LOG_SIGMA, PointsOutput
 from pipeline.points.train import CHECKPOINT, Heads, Trainer, collate, loss_of

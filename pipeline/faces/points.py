@@ -10,10 +10,18 @@ import numpy as np
 import onnxruntime
 
 from pipeline.errors import WeightsError
-from pipeline.faces.detectors import Detection
-from pipeline.points import DENSE, SIZE
-from pipeline.points.window import Window, head_roll, lean, window_of_box, window_of_points
+from pipeline.faces.landmarks import Box
+from pipeline.faces.window import Window, head_roll, lean, window_of_box, window_of_points
 from pipeline.weights import read_onnx
+
+SIZE = 128
+"""Side in pixels of the crops that the network takes."""
+
+DENSE = 500
+"""Number of surface points, `pipeline.geometry.head_regions.dense_vertices`."""
+
+COUNT = DENSE + 68
+"""Number of points in all: the landmarks of iBUG 300-W follow the surface points."""
 
 PASSES = 3
 """At most so many passes a face."""
@@ -80,15 +88,16 @@ class PointsFinder:
             raise WeightsError(f"{weights} is no network that can be run: {error}.") from error
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
-    def __call__(self, image: np.ndarray, detection: Detection, passes: int = PASSES) -> FacePoints:
+    def __call__(self, image: np.ndarray, box: Box, roll: float = 0.0, passes: int = PASSES) -> FacePoints:
         """Finds the points of one face.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            detection: Where the face is, and how it leans as far as is known.
-            passes: At most so many passes; 2 or more also tell in `change` how steady the answer is.
+            box: Where libfacedetection sees it.
+            roll: Degrees by which it leans counter-clockwise, as far as is known.
+            passes: At most so many passes.
         """
-        return self.refine(image, window_of_box(detection.box, detection.roll), passes)
+        return self.refine(image, window_of_box(box, roll), passes)
 
     def refine(self, image: np.ndarray, window: Window, passes: int = PASSES) -> FacePoints:
         """Finds the points of the face in a window, and looks again where they say that it lies elsewhere."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.points.window import LOOSE, OUTSIDE, Window, head_roll, lean, window_of_box, window_of_points
+from pipeline.faces.window import LOOSE, OUTSIDE, Window, head_roll, lean, window_of_box, window_of_points
 
 WINDOWS = [
     Window(100, 80, 64),
