@@ -48,9 +48,15 @@ def show(name: str) -> None:
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
     """Checks the files of the named weights, or of all, against the registry, and loads them."""
-    for name in names or [item.name for item, _ in weights.list_weights()]:
-        loaded = load_weights(name)
-        click.echo(f"{name}: ok, sha256 {loaded.entry.sha256}")
+    known = weights.list_weights()
+    onnx = {item.name: (item, path) for item, path in known if path.suffix == ".onnx"}
+    for name in names or [item.name for item, _ in known]:
+        if name in onnx:
+            weights.verify_weights(*onnx[name])
+            digest = onnx[name][0].sha256
+        else:
+            digest = load_weights(name).entry.sha256
+        click.echo(f"{name}: ok, sha256 {digest}")
 
 
 @command.command("import")
