@@ -125,7 +125,7 @@ def test_auto_takes_it(astronaut):
     (face,) = FaceFinder(load_config(DetectConfig, overrides=["mode=auto"]))(astronaut)
     (dlib_face,) = FaceFinder(DetectConfig())(astronaut)
     assert face.score == 0.94
-    assert np.abs(face.landmarks - dlib_face.landmarks).mean() < 2
+    assert np.abs(face.landmarks - dlib_face.landmarks).mean() < 5
 
 
 @pytest.mark.skipif(not EVAL.is_dir(), reason="the photos are not part of the repository")

@@ -92,15 +92,15 @@ def test_the_size_of_the_photo_does_not_matter(find, astronaut, scale):
 
 
 def test_a_face_cut_by_the_border(find, astronaut):
-    """The left half of the face is beyond the border: it is not seen, and less sure."""
+    """A third of the face is beyond the border: less sure, but about where it was."""
     whole = only(find(astronaut))
-    edge = 215
+    edge = 205
     (face,) = find(np.ascontiguousarray(astronaut[:, edge:]))
     beyond = whole.points.points[:, 0] < edge - 10
-    assert 0.2 < beyond.mean() < 0.8
+    assert 0.15 < beyond.mean() < 0.8
     assert face.points.sigma[:DENSE][beyond].mean() > 1.05 * face.points.sigma[:DENSE][~beyond].mean()
     moved = np.linalg.norm(face.points.points - (whole.points.points - (edge, 0)), axis=1)
-    assert moved[~beyond].mean() < 0.08 * size(whole)
+    assert moved[~beyond].mean() < 0.1 * size(whole)
 
 
 def test_the_same_photo_gives_the_same_answer(find, astronaut):
