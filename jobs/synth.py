@@ -72,7 +72,7 @@ def command(
         sampler = Sampler(dataset.sample, dataset.seed, device, model)
         names = write_sets(Store(output), sampler, range(dataset.count), settings.multiview)
     else:
-        progress = Progress(dataset.count)
+        progress = SampleProgress(dataset.count)
         names = write_dataset(output, dataset, settings.execution, model, progress)
     click.echo(f"{len(names)} files in {output}")
     if sheet is not None:
@@ -80,7 +80,7 @@ def command(
         click.echo(sheet)
 
 
-class Progress:
+class SampleProgress:
     """Prints how far the rendering is: one line that is rewritten, or new ones where stderr is a file.
 
     Args:

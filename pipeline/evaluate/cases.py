@@ -57,7 +57,7 @@ def face_mask(sample: Sample) -> np.ndarray:
     return np.isin(sample.regions, (Region.SKIN, Region.EYE)) & sample.normals.any(-1)
 
 
-def hull_mask(sample: Sample) -> np.ndarray | None:
+def landmark_mask(sample: Sample) -> np.ndarray | None:
     """Returns the pixels (S, S) bool inside the landmarks' convex hull with a true normal, or None.
 
     None also where the landmarks are not known.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.evaluate.cases import face_mask, hull_mask
+from pipeline.evaluate.cases import face_mask, landmark_mask
 from pipeline.evaluate.metrics import angular_error
 from pipeline.evaluate.score import predict
 from pipeline.normals.architectures import LoadedWeights
@@ -104,7 +104,7 @@ def light_invariance(
     index = 0
     while len(found) < heads:
         samples = relit(sampler, index, lights)
-        mask = hull_mask(samples[0])
+        mask = landmark_mask(samples[0])
         mask = None if mask is None else mask & face_mask(samples[0])
         if mask is not None and mask.mean() > _LEAST_HULL:
             normals = np.stack(predict(network, samples, torch.device(device)))
@@ -181,7 +181,7 @@ def mirror_invariance(
         flipped = mirrored(plain(np.ascontiguousarray(crops[:, :, ::-1])).normals)
         for i, sample in enumerate(part):
             truth = float_normals(sample)
-            hull = hull_mask(sample)
+            hull = landmark_mask(sample)
             mask = face_mask(sample) if hull is None else hull
             assert truth is not None
             rows.append(
@@ -204,7 +204,7 @@ def mirror_invariance(
     }
 
 
-def describe(summary: dict[str, Any]) -> str:
+def describe_findings(summary: dict[str, Any]) -> str:
     """Says in words how groups differ, and what `light_invariance` and `mirror_invariance` found."""
     lines = []
     if ratios := summary.get("disparities"):

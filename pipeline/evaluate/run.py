@@ -21,8 +21,8 @@ import numpy as np
 from pipeline.device import choose_device
 from pipeline.errors import DataError, OutputError
 from pipeline.evaluate.cases import read_cases
-from pipeline.evaluate.invariance import LIGHT_SEED, describe, light_invariance, mirror_invariance
-from pipeline.evaluate.score import ImageScore, score_samples, summarise, table, to_json
+from pipeline.evaluate.invariance import LIGHT_SEED, describe_findings, light_invariance, mirror_invariance
+from pipeline.evaluate.score import ImageScore, score_samples, summarise_scores, table, to_json
 from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.images.png import encode_png
 from pipeline.normals.checkpoints import load_network
@@ -55,7 +55,7 @@ def evaluate(
         show: Ids of images to draw into `shown.png`, in this order.
 
     Returns:
-        The summary of `pipeline.evaluate.score.summarise` and the scores of all images.
+        The summary of `pipeline.evaluate.score.summarise_scores` and the scores of all images.
 
     Raises:
         DataError: A path holds no labelled crop, or an id to show is not among them.
@@ -67,7 +67,12 @@ def evaluate(
     bad = BadRows()
     scores = list(score_samples(network, read_cases(paths, bad, size), target))
     shown = _find(scores, show)
-    summary = {"weights": weights, "data": list(paths), "bad_rows": len(bad.reasons), **summarise(scores)}
+    summary = {
+        "weights": weights,
+        "data": list(paths),
+        "bad_rows": len(bad.reasons),
+        **summarise_scores(scores),
+    }
     if mirror:
         summary["mirror"] = mirror_invariance(network, [score.sample for score in scores], device)
     if light_heads:
@@ -99,7 +104,7 @@ def _write(out: Path, summary: dict[str, Any], scores: Sequence[ImageScore]) -> 
 
 def report(summary: dict[str, Any]) -> str:
     """Returns the table of a summary and, below it, what is said of light and mirror."""
-    return "\n\n".join(part for part in (table(summary), describe(summary)) if part)
+    return "\n\n".join(part for part in (table(summary), describe_findings(summary)) if part)
 
 
 def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.evaluate.cases import face_mask, hull_mask
+from pipeline.evaluate.cases import face_mask, landmark_mask
 from pipeline.evaluate.groups import disparities, groups_of, order_of
 from pipeline.evaluate.metrics import average, image_metrics
 from pipeline.normals.network import CrossModalNet
@@ -82,7 +82,7 @@ def score_samples(
     """
     for batch in _batched(samples, batch_size):
         for sample, normals in zip(batch, predict(network, batch, device, bf16), strict=True):
-            truth, hull = float_normals(sample), hull_mask(sample)
+            truth, hull = float_normals(sample), landmark_mask(sample)
             assert truth is not None
             yield ImageScore(
                 sample,
@@ -92,7 +92,7 @@ def score_samples(
             )
 
 
-def summarise(scores: Sequence[ImageScore]) -> dict[str, Any]:
+def summarise_scores(scores: Sequence[ImageScore]) -> dict[str, Any]:
     """Averages scores over images: overall and by group, on the face mask and on the landmark hull.
 
     Returns:

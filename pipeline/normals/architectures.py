@@ -54,7 +54,7 @@ def load_weights(name_or_path: str | Path) -> LoadedWeights:
     """
     entry, path, state = read_weights(name_or_path)
     network = build_network(entry.architecture, any(name.startswith("extra_head.") for name in state))
-    wrong = differences({name: tensor.shape for name, tensor in network.state_dict().items()}, state)
+    wrong = mismatches({name: tensor.shape for name, tensor in network.state_dict().items()}, state)
     if wrong:
         raise WeightsError(
             f"{path} does not hold weights of the architecture {entry.architecture!r}. Entries {wrong}."
@@ -63,7 +63,7 @@ def load_weights(name_or_path: str | Path) -> LoadedWeights:
     return LoadedWeights(network.eval().requires_grad_(False), entry)
 
 
-def differences(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:
+def mismatches(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:
     """Names parameters that are missing, unexpected or of another shape; empty where there are none."""
     kinds = {
         "missing": expected.keys() - state.keys(),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from pipeline.normals.architectures import differences
+from pipeline.normals.architectures import mismatches
 from pipeline.normals.resnet_unet import ResNetUNet
 from pipeline.weights import WeightsEntry, export_weights
 
@@ -95,7 +95,7 @@ def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     shapes = published_shapes()
     counters = {name for name in shapes if name.endswith("num_batches_tracked")}
     required = set(shapes) - (set() if counters & set(state) else counters)
-    wrong = differences({name: shapes[name] for name in required}, state)
+    wrong = mismatches({name: shapes[name] for name in required}, state)
     if wrong:
         raise WeightsError(f"These are not the published resnet_unet weights. Entries {wrong}.")
     kept = [name for name in shapes if not name.startswith("base_model.") and name not in _UNUSED_SHAPES]

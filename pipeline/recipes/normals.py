@@ -19,7 +19,7 @@ from pipeline.run.recipe import Recipe, Stage
 from pipeline.storage.store import Store
 
 
-class NormalsOutput(OutputConfig):
+class NormalsOutputConfig(OutputConfig):
     """What is written.
 
     Attributes:
@@ -37,7 +37,7 @@ class NormalsRun(RunConfig):
     decode: DecodeConfig = Field(default_factory=DecodeConfig)
     detect: DetectConfig = Field(default_factory=DetectConfig)
     normals: NormalsConfig = Field(default_factory=NormalsConfig)
-    output: NormalsOutput = Field(default_factory=NormalsOutput)
+    output: NormalsOutputConfig = Field(default_factory=NormalsOutputConfig)
 
 
 def crop_arguments(config: NormalsRun) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.redact import shown_uri
 from pipeline.report.facts import RunFacts
-from pipeline.report.sheet import Card, Photo
+from pipeline.report.sheet import Card, ShownPhoto
 from pipeline.report.tally import Tally
 from pipeline.words import quantity
 
@@ -21,7 +21,7 @@ MOST_TEXT = 600
 
 
 def render_page(
-    run: RunFacts, tally: Tally, cards: list[Card], faceless: list[Photo], alerts: list[str]
+    run: RunFacts, tally: Tally, cards: list[Card], faceless: list[ShownPhoto], alerts: list[str]
 ) -> str:
     """Returns the HTML.
 

@@ -43,7 +43,7 @@ _LINES = [
 
 
 @dataclass(frozen=True)
-class Photo:
+class ShownPhoto:
     """One photo as the page shows it."""
 
     uri: str
@@ -58,7 +58,7 @@ class Photo:
 class Card:
     """One face as the page shows it; geometry in pixels of the upright photo."""
 
-    photo: Photo
+    photo: ShownPhoto
     index: int
     faces_in_photo: int
     score: float | None
@@ -107,12 +107,12 @@ def thumbnails_of(
             yield _data_uri(image, "JPEG", quality=82)
 
 
-def photo_of(row: dict[str, Any], thumbnail: str) -> Photo:
+def photo_of(row: dict[str, Any], thumbnail: str) -> ShownPhoto:
     """Returns a photo as the page shows it."""
-    return Photo(row["uri"], short_name(row["uri"]), row["width"] or 0, row["height"] or 0, thumbnail)
+    return ShownPhoto(row["uri"], short_name(row["uri"]), row["width"] or 0, row["height"] or 0, thumbnail)
 
 
-def card_of(row: dict[str, Any], position: int, photo: Photo, convention: Convention) -> Card:
+def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: Convention) -> Card:
     """Returns one face of a row of the records.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import encode_normals
-from pipeline.synth.sample import Batch
+from pipeline.synth.sample import RenderedBatch
 
 JPEG_QUALITY = 95
 """Quality of the stored images: above what the camera stage leaves of them."""
@@ -20,7 +20,7 @@ FINEST_DEPTH = 0.004
 """Depth step in cm; finer ones would store rounding noise."""
 
 
-def encode_batch(batch: Batch, prefix: str, executor: Executor | None = None) -> list[dict[str, Any]]:
+def encode_batch(batch: RenderedBatch, prefix: str, executor: Executor | None = None) -> list[dict[str, Any]]:
     """Encodes rendered samples.
 
     Args:

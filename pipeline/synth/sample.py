@@ -73,7 +73,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RenderedBatch:
     """B rendered samples of S x S pixels, with their labels.
 
     Attributes:
@@ -149,12 +149,12 @@ class Sampler:
         neutral, offsets = self._landmarks
         return (neutral + (head.offsets @ offsets).reshape(-1, 3)) * head.scale
 
-    def render(self, indices: Sequence[int]) -> Batch:
+    def render(self, indices: Sequence[int]) -> RenderedBatch:
         """Renders the samples of some indices, as one batch."""
         return self.render_drawn([self.parameters(index) for index in indices])
 
     @torch.inference_mode()
-    def render_drawn(self, drawn: Sequence[Parameters]) -> Batch:
+    def render_drawn(self, drawn: Sequence[Parameters]) -> RenderedBatch:
         """Renders samples whose numbers are drawn, as one batch."""
         with full_precision():
             gbuffer = self.geometry(drawn)
@@ -171,7 +171,7 @@ class Sampler:
         dense, visible = labels.project_vertices(gbuffer, dense_vertices(self.model))
         for points in (landmarks, dense):
             points[..., :2] = scale_points(points[..., :2], 1 / factor)
-        return Batch(
+        return RenderedBatch(
             image=image,
             normal=shrink_normals(rendered.normal, covered, factor),
             regions=regions,

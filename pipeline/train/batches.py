@@ -26,7 +26,7 @@ BatchStream = Iterator[tuple[int, Batch]]
 """Endless pairs of the position behind a batch and the batch."""
 
 
-class Share(NamedTuple):
+class WorkerShare(NamedTuple):
     """Which worker of how many."""
 
     rank: int = 0

@@ -86,7 +86,7 @@ class OptimiserConfig(Section):
     ema: float = Field(default=0.999, ge=0, lt=1)
 
 
-class Stage(Section):
+class TrainingStage(Section):
     """A stretch of the run with its own crop size, batch and emphasis."""
 
     share: float = Field(default=1.0, gt=0, le=1, description="Fraction of the run's steps or minutes.")
@@ -96,14 +96,14 @@ class Stage(Section):
     gradient: float = Field(default=1.0, ge=0, description="Factor on the gradient term.")
 
     @model_validator(mode="after")
-    def _enough_values(self) -> Stage:
+    def _enough_values(self) -> TrainingStage:
         # Batch norm needs two values per channel; at 1/32 of the size an image of 32 pixels has one.
         if self.batch_size * (self.size // 32) ** 2 < 2:
             raise ValueError("a batch of one crop of 32 pixels is too small for batch norm")
         return self
 
 
-class OutputConfig(Section):
+class TrainOutputConfig(Section):
     """How often a run logs, validates and saves."""
 
     log_seconds: float = Field(default=20.0, gt=0)
@@ -133,13 +133,13 @@ class TrainConfig(Section):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the network; all cores if not given."
     )
-    stages: list[Stage] = Field(default_factory=lambda: [Stage()])
+    stages: list[TrainingStage] = Field(default_factory=lambda: [TrainingStage()])
     data: DataConfig = Field(default_factory=DataConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     passes: PassConfig = Field(default_factory=PassConfig)
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
-    output: OutputConfig = Field(default_factory=OutputConfig)
+    output: TrainOutputConfig = Field(default_factory=TrainOutputConfig)
     workers: WorkerConfig = Field(default_factory=WorkerConfig)
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ from pipeline.errors import FacetError, PlanError, TrainingError
 from pipeline.normals import checkpoints
 from pipeline.ray_cluster import cluster
 from pipeline.train.config import TrainConfig, WorkerConfig
-from pipeline.train.folder import RunFolder
+from pipeline.train.folder import TrainingFolder
 from pipeline.train.local import initial_parameters, load_data
 from pipeline.train.loop import Trainer
 from pipeline.train.passes import TrainingStep
@@ -152,6 +152,6 @@ def _train_worker(job: dict[str, Any]) -> dict[str, float]:
     config = TrainConfig.model_validate({**job["config"], "device": str(worker.device)})
     if worker.rank != 0:
         return Trainer(config, job["data"], None, worker, job["initial"]).run()
-    with RunFolder(job["out"]) as folder:
+    with TrainingFolder(job["out"]) as folder:
         folder.write_text("config.yaml", dump_config(config))
         return Trainer(config, job["data"], folder, worker, job["initial"]).run()

@@ -26,7 +26,7 @@ from pipeline.images.png import encode_png
 log = logging.getLogger(__name__)
 
 
-class RunFolder:
+class TrainingFolder:
     """Writes the files of a run; a remote folder is mirrored from a local one by `sync`.
 
     Args:
@@ -79,7 +79,7 @@ class RunFolder:
         if self._temporary is not None:
             self._filesystem.put(f"{self.local}/", f"{self._root}/", recursive=True)
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> TrainingFolder:
         return self
 
     def __exit__(self, *_: object) -> None:

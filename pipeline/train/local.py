@@ -13,7 +13,7 @@ from pipeline.samples.rows import find_row_groups
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import TrainingData, split_validation
-from pipeline.train.folder import RunFolder
+from pipeline.train.folder import TrainingFolder
 from pipeline.train.loop import LocalWorker, Trainer
 
 
@@ -78,7 +78,7 @@ def train_local(
     """
     data = load_data(config, paths, validation)
     initial = initial_parameters(init, config.architecture)
-    with RunFolder(out) as folder:
+    with TrainingFolder(out) as folder:
         folder.write_text("config.yaml", dump_config(config))
         worker = LocalWorker(CheckpointStore(folder.checkpoints, config.output.keep))
         return Trainer(config, data, folder, worker, initial).run()

@@ -23,11 +23,11 @@ from pipeline.normals.checkpoints import check_architecture
 from pipeline.samples.batch import Batch
 from pipeline.samples.rows import BadRows
 from pipeline.train import optimise
-from pipeline.train.batches import BatchStream, Share
+from pipeline.train.batches import BatchStream, WorkerShare
 from pipeline.train.checkpoint import CheckpointStore
-from pipeline.train.config import Stage, TrainConfig
+from pipeline.train.config import TrainConfig, TrainingStage
 from pipeline.train.data import TrainingData
-from pipeline.train.folder import RunFolder
+from pipeline.train.folder import TrainingFolder
 from pipeline.train.meter import Meter
 from pipeline.train.passes import NEEDS, TrainingStep, passes_of_step
 from pipeline.train.streams import open_streams
@@ -97,7 +97,7 @@ class Trainer:
         self,
         config: TrainConfig,
         data: TrainingData,
-        folder: RunFolder | None,
+        folder: TrainingFolder | None,
         worker: Worker,
         initial: dict[str, torch.Tensor] | None = None,
     ):
@@ -171,7 +171,7 @@ class Trainer:
         return metrics
 
     def _train_step(
-        self, streams: dict[str, BatchStream], stage: Stage, done: float
+        self, streams: dict[str, BatchStream], stage: TrainingStage, done: float
     ) -> tuple[dict[str, torch.Tensor], int]:
         batches: dict[str, Batch] = {}
         for name in passes_of_step(self.step, self.config.passes):
@@ -202,12 +202,12 @@ class Trainer:
         terms = {"total": total.detach(), "gradient_norm": norm, **terms}
         return terms, sum(len(batch) for batch in batches.values())
 
-    def _open_streams(self, stage: Stage, pool: ThreadPoolExecutor) -> dict[str, BatchStream]:
+    def _open_streams(self, stage: TrainingStage, pool: ThreadPoolExecutor) -> dict[str, BatchStream]:
         return open_streams(
             config=self.config,
             stage=stage,
             groups=self.groups,
-            share=Share(self.worker.rank, self.worker.world),
+            share=WorkerShare(self.worker.rank, self.worker.world),
             positions=self.positions,
             pool=pool,
             bad=self.bad,
@@ -217,7 +217,7 @@ class Trainer:
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def _validate(self, stage: Stage) -> dict[str, float]:
+    def _validate(self, stage: TrainingStage) -> dict[str, float]:
         samples = self.validation.get(stage.size, [])
         if self.folder is None or not samples:
             return {}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.normals.network import CrossModalNet
-from pipeline.train.config import OptimiserConfig, Stage, TrainConfig
+from pipeline.train.config import OptimiserConfig, TrainConfig, TrainingStage
 
 _LAST = 0.002
 # Fraction of the learning rate at the end of the cosine.
@@ -30,7 +30,7 @@ def learning_rate(config: OptimiserConfig, step: int, done: float) -> float:
     return config.learning_rate * warmup * cosine
 
 
-def stage_at(stages: Sequence[Stage], done: float) -> int:
+def stage_at(stages: Sequence[TrainingStage], done: float) -> int:
     """Returns the index of the stage that a progress of `done` falls in."""
     end = 0.0
     for index, stage in enumerate(stages):

@@ -11,11 +11,11 @@ import torch
 from pipeline.geometry.crop_camera import crop_camera
 from pipeline.samples.batch import Batch
 from pipeline.synth.sample import SampleConfig, Sampler
-from pipeline.train.batches import BatchStream, Share
+from pipeline.train.batches import BatchStream, WorkerShare
 
 
 def rendered_batches(
-    *, seed: int, size: int, batch_size: int, device: torch.device, position: int, share: Share
+    *, seed: int, size: int, batch_size: int, device: torch.device, position: int, share: WorkerShare
 ) -> BatchStream:
     """Yields (position behind the batch, batch) without end, like `PassStream.batches`.
 

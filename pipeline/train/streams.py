@@ -12,8 +12,8 @@ import torch
 from pipeline.errors import DataError
 from pipeline.samples.rows import BadRows, RowGroup, load_group
 from pipeline.samples.sample import Sample
-from pipeline.train.batches import BatchStream, PassStream, Share, augment_sample
-from pipeline.train.config import Stage, TrainConfig
+from pipeline.train.batches import BatchStream, PassStream, WorkerShare, augment_sample
+from pipeline.train.config import TrainConfig, TrainingStage
 from pipeline.train.data import GroupCache, RowOrder, sample_bytes, shard_groups
 from pipeline.train.passes import NEEDS
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 def open_streams(
     *,
     config: TrainConfig,
-    stage: Stage,
+    stage: TrainingStage,
     groups: Sequence[RowGroup],
-    share: Share,
+    share: WorkerShare,
     positions: Mapping[str, int],
     pool: ThreadPoolExecutor,
     bad: BadRows,
@@ -74,7 +74,7 @@ def open_streams(
 
 
 def _stored_passes(
-    config: TrainConfig, stage: Stage, groups: Sequence[RowGroup], share: Share, bad: BadRows
+    config: TrainConfig, stage: TrainingStage, groups: Sequence[RowGroup], share: WorkerShare, bad: BadRows
 ) -> dict[str, PassStream]:
     budget = int(config.data.memory_gb * 1e9 / sample_bytes(stage.size))
     total = sum(int((group.kinds > 0).sum()) for group in groups)

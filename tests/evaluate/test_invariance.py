@@ -150,7 +150,7 @@ def test_show_needs_a_folder(random_weights):
 
 def test_face_masks_are_where_hulls_are_missing():
     sample = decode_row(sphere_row(0, 64), None)
-    assert cases.hull_mask(sample) is None
+    assert cases.landmark_mask(sample) is None
     found = invariance.mirror_invariance(Tilted(0), [sample], "cpu")
     z = np.clip(sample.normals[..., 2][cases.face_mask(sample)] / 127, -1, 1)
     assert found["error"] == pytest.approx(np.degrees(np.arccos(z)).mean(), abs=0.2)

@@ -147,7 +147,7 @@ def test_summary_of_a_network_whose_answer_is_known():
     rows[0]["landmarks"] = landmarks.ravel()
     samples = [decode_row(row, None) for row in rows]
     scores = list(score.score_samples(Tilted(), samples, torch.device("cpu"), batch_size=2))
-    summary = score.summarise(scores)
+    summary = score.summarise_scores(scores)
     assert summary["images"] == summary["face"]["all"]["images"] == 3
     expected = []
     for sample in samples:
@@ -166,12 +166,12 @@ def test_hull_lies_between_its_landmarks():
     landmarks[:3] = [(10, 20), (30, 20), (20, 40)]
     row = {"id": "a", "normal": encode_png(encode_normals(np.broadcast_to(FRONT, (64, 64, 3))))}
     sample = decode_row({**row, "landmarks": landmarks.ravel()}, None)
-    hull = cases.hull_mask(sample)
+    hull = cases.landmark_mask(sample)
     assert hull[20, 10:31].all()
     assert not hull[19].any()
     assert hull[40, 20]
     assert not hull[41].any()
-    assert cases.hull_mask(decode_row(row, None)) is None
+    assert cases.landmark_mask(decode_row(row, None)) is None
 
 
 @pytest.fixture(scope="module")
@@ -266,11 +266,11 @@ def test_scan_becomes_labelled_crops(lee_perry_smith, weights, tmp_path):
     assert np.abs(left[..., 1] - right[..., 1])[both].mean() < 15
     # Light from the front: bright pixels face the viewer.
     grey = cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY)
-    inside = cases.hull_mask(sample)
+    inside = cases.landmark_mask(sample)
     assert np.corrcoef(grey[inside], sample.normals[..., 2][inside])[0, 1] > 0.5
     path = tmp_path / "scan.parquet"
     pq.write_table(table, path)
     front = [found for found in cases.read_cases([str(path)], BadRows(), 128)]
     scores = list(score.score_samples(Tilted(), front, torch.device("cpu")))
     # The constant answer is known to be 34.9 degrees off on the whole surface of these renders.
-    assert 25 < score.summarise(scores)["hull"]["all"]["mean"] < 40
+    assert 25 < score.summarise_scores(scores)["hull"]["all"]["mean"] < 40

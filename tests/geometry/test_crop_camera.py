@@ -14,7 +14,7 @@ from pipeline.geometry.crop_camera import crop_camera, rotation_between
 from pipeline.samples.sample import decode_row
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
-from pipeline.train.batches import Share
+from pipeline.train.batches import WorkerShare
 from pipeline.train.rendering import rendered_batches
 
 SIZE, FOCAL = 65, 130.0
@@ -97,7 +97,7 @@ def test_what_is_no_camera_makes_a_bad_row(camera):
 def test_rows_that_are_rendered_as_they_are_needed_are_those_that_are_stored(ict_facekit, monkeypatch):
     monkeypatch.setenv("FACET_ASSETS", str(ict_facekit))
     batches = rendered_batches(
-        seed=3, size=64, batch_size=3, device=torch.device("cpu"), position=0, share=Share(0, 1)
+        seed=3, size=64, batch_size=3, device=torch.device("cpu"), position=0, share=WorkerShare(0, 1)
     )
     _, fresh = next(batches)
     stored = [

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import ReadError
 from pipeline.images.items import ListedFile, ListedItem
 from pipeline.recipes.face_record import FORMAT
-from pipeline.recipes.normals import RECIPE, NormalsOutput, NormalsRun
+from pipeline.recipes.normals import RECIPE, NormalsOutputConfig, NormalsRun
 from pipeline.run import folder, job, logs, records
 from pipeline.run.counts import Counts, count
 from pipeline.run.folder import RunRequest
@@ -50,7 +50,7 @@ def work_in(
     """Returns a run of many shards of so many chunks of 2 photos each."""
     images = 10**6 * chunks
     plan = Plan(images, images, 0, shard_size=2 * chunks, chunk_size=2, digest="")
-    config = config or NormalsRun(output=NormalsOutput(files=files))
+    config = config or NormalsRun(output=NormalsOutputConfig(files=files))
     return Work(store, session, plan, RECIPE, config, codes)
 
 

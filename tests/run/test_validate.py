@@ -23,7 +23,7 @@ from pipeline.errors import OutputError
 from pipeline.images.items import ListedFile, ListedItem, one_photo_each
 from pipeline.images.png import encode_png
 from pipeline.recipes.face_record import allowed_length_error, length_error
-from pipeline.recipes.normals import RECIPE, NormalsOutput, NormalsRun
+from pipeline.recipes.normals import RECIPE, NormalsOutputConfig, NormalsRun
 from pipeline.run import check, validate
 from pipeline.run.config import PlanConfig
 from pipeline.run.counts import Counts
@@ -53,7 +53,7 @@ def a_face(index: int, bits: int) -> dict[str, Any]:
 _face = functools.cache(lambda index, bits: face(index, bits=bits))
 
 
-def make_run(store: Store, output: NormalsOutput, uncommitted: int | None = None) -> Plan:
+def make_run(store: Store, output: NormalsOutputConfig, uncommitted: int | None = None) -> Plan:
     """Writes three shards of four photos each: one without a face, one that failed, and three faces."""
     photos = [ListedFile(number, f"/photos/{number}.jpg", 100) for number in range(SHARDS * 4)]
     plan = write_plan(store, one_photo_each(photos), PlanConfig(shard_size=4, chunk_size=2))
@@ -66,7 +66,7 @@ def make_run(store: Store, output: NormalsOutput, uncommitted: int | None = None
     return plan
 
 
-def commit(store: Store, plan: Plan, shard: int, output: NormalsOutput, change: Callable) -> None:
+def commit(store: Store, plan: Plan, shard: int, output: NormalsOutputConfig, change: Callable) -> None:
     total = Counts()
     work = Work(store, f"s{shard}", plan, RECIPE, NormalsRun(output=output))
     for chunk in range(CHUNKS):
@@ -83,7 +83,7 @@ def sound_runs(tmp_path_factory) -> Callable[[str], Path]:
     def run(png: str) -> Path:
         if png not in made:
             made[png] = tmp_path_factory.mktemp(png) / "out"
-            make_run(Store(str(made[png])), NormalsOutput(files=png))
+            make_run(Store(str(made[png])), NormalsOutputConfig(files=png))
         return made[png]
 
     return run
@@ -115,7 +115,7 @@ class TestSound:
 
     def test_16_bits_and_another_convention(self, tmp_path):
         store = Store(str(tmp_path))
-        make_run(store, NormalsOutput(bits=16, convention="opencv"))
+        make_run(store, NormalsOutputConfig(bits=16, convention="opencv"))
         assert reasons(tmp_path) == {}
         state = json.loads((tmp_path / "run.json").read_text())
         state["config"]["output"]["bits"] = 8
@@ -277,7 +277,7 @@ class TestRecords:
         store = Store(str(out))
         plan = read_plan(store)
         store.remove("_done/00001.json")
-        commit(store, plan, 1, NormalsOutput(), change)
+        commit(store, plan, 1, NormalsOutputConfig(), change)
         found = reasons(out)
         assert set(found) == {1}
         assert any(reason in line for line in found[1]), found
@@ -294,7 +294,7 @@ class TestRecords:
                     row["faces"][0]["normal_png"] = as_png(FLAT)
             return rows
 
-        commit(store, read_plan(store), 1, NormalsOutput(), spoil_the_second)
+        commit(store, read_plan(store), 1, NormalsOutputConfig(), spoil_the_second)
         assert reasons(out) == {}
         monkeypatch.setattr(check, "THOROUGH_EVERY", 1)
         assert set(reasons(out)) == {1}
@@ -336,7 +336,11 @@ class TestRecords:
         store = Store(str(out))
         store.remove("_done/00001.json")
         commit(
-            store, read_plan(store), 1, NormalsOutput(), with_face(crop_png=b"", mask_png=b"", normal_png=b"")
+            store,
+            read_plan(store),
+            1,
+            NormalsOutputConfig(),
+            with_face(crop_png=b"", mask_png=b"", normal_png=b""),
         )
         (found,) = validate_run(RECIPE, str(out), workers=1).problems
         assert (len(found.reasons), found.more) == (check.MOST_REASONS, 1)
@@ -446,7 +450,7 @@ def test_on_s3(moto_bucket, monkeypatch):
     storage, client = moto_bucket
     monkeypatch.setattr(validate, "IN_PROCESS_SHARDS", 9)
     store = Store("s3://facet/run", storage)
-    make_run(store, NormalsOutput(files="folder"))
+    make_run(store, NormalsOutputConfig(files="folder"))
     assert validate_run(RECIPE, "s3://facet/run", storage).sound
     content = store.read("records/shard-00001.parquet")
     client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])

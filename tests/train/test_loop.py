@@ -22,7 +22,7 @@ from pipeline.normals import checkpoints
 from pipeline.normals.architectures import build_network, load_weights
 from pipeline.train import optimise
 from pipeline.train.checkpoint import CheckpointStore
-from pipeline.train.config import OptimiserConfig, Stage, TrainConfig
+from pipeline.train.config import OptimiserConfig, TrainConfig, TrainingStage
 from pipeline.train.local import initial_parameters, train_local
 from pipeline.train.loop import Trainer
 from pipeline.weights import save_weights
@@ -285,7 +285,7 @@ def test_progress_and_stages():
     by_clock = TrainConfig(duration_minutes=10)
     assert optimise.progress(by_steps, 50, 1e9) == 0.5
     assert optimise.progress(by_clock, 10**9, 300) == 0.5
-    stages = [Stage(share=0.25), Stage(share=0.75)]
+    stages = [TrainingStage(share=0.25), TrainingStage(share=0.75)]
     found = [optimise.stage_at(stages, done) for done in (0, 0.2, 0.25, 1)]
     assert found == [0, 0, 1, 1]
 
