@@ -107,7 +107,8 @@ class RecipeStage:
         """Takes the items of a chunk that are still open through the stage."""
         started = time.perf_counter()
         if self._stage.place == "network":
-            self._run_together([item for item in self._open_items(chunk) if item.is_open])
+            if items := [item for item in self._open_items(chunk) if item.is_open]:
+                self._run_together(items)
         else:
             for item in self._open_items(chunk):
                 if item.is_open:
