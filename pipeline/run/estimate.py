@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pipeline.errors import PlanError
@@ -69,19 +70,49 @@ def estimate_run(images: int, resources: Resources, config: EstimateConfig) -> E
     return Estimate(rate, hours, cost, lacking)
 
 
-def find_resources(recipe: Recipe, config: RunConfig) -> Resources:
-    """Returns what a run will work on: what the configuration says, or what there is."""
+def machine_resources(cpus: int | None) -> tuple[int, int]:
+    """Returns the CPU cores, or as many as are asked for, and the GPUs of this machine."""
+    import torch
+
+    from pipeline.processes import available_cpus
+
+    return cpus or available_cpus(), torch.cuda.device_count()
+
+
+def cluster_resources(address: str | None) -> tuple[int | None, int | None]:
+    """Returns the CPU cores and the GPUs of a cluster; None: not known."""
+    try:
+        with cluster(address) as (cpus, gpus):
+            return int(cpus) or None, int(gpus)
+    except PlanError:  # no reason not to plan
+        return None, None
+
+
+def find_resources(
+    recipe: Recipe,
+    config: RunConfig,
+    of_machine: Callable[[int | None], tuple[int, int]] = machine_resources,
+    of_cluster: Callable[[str | None], tuple[int | None, int | None]] = cluster_resources,
+) -> Resources:
+    """Returns what a run will work on: what the configuration says, or what there is.
+
+    Args:
+        recipe: What the run makes.
+        config: Its configuration.
+        of_machine: Returns what this machine has.
+        of_cluster: Returns what a cluster has.
+    """
     given, engine = config.estimate, config.engine
     cpus: int | None
     gpus: int | None
     if given.cpus is not None and given.gpus is not None:
         cpus, gpus, where = given.cpus, given.gpus, "as the configuration says"
     elif engine.name != "local" and has_cluster(engine.address):
-        cpus, gpus = _cluster_resources(engine.address)
+        cpus, gpus = of_cluster(engine.address)
         cpus, gpus = engine.request_cpus or cpus, engine.request_gpus or gpus
         where = "of the cluster"
     else:
-        cpus, gpus, where = *_machine_resources(engine.cpus), "of this machine"
+        cpus, gpus, where = *of_machine(engine.cpus), "of this machine"
     if recipe.device(config) == "cpu":
         gpus = 0
     return Resources(given.cpus or cpus, gpus if given.gpus is None else given.gpus, where)
@@ -101,19 +132,3 @@ def describe_estimate(recipe: Recipe, images: int, resources: Resources, config:
     if lacking:
         lines.append(f"To know more, give {', '.join(f'estimate.{name}' for name in lacking)}.")
     return lines
-
-
-def _machine_resources(cpus: int | None) -> tuple[int, int]:
-    import torch
-
-    from pipeline.processes import available_cpus
-
-    return cpus or available_cpus(), torch.cuda.device_count()
-
-
-def _cluster_resources(address: str | None) -> tuple[int | None, int | None]:
-    try:
-        with cluster(address) as (cpus, gpus):
-            return int(cpus) or None, int(gpus)
-    except PlanError:  # no reason not to plan
-        return None, None

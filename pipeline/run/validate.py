@@ -85,7 +85,7 @@ class Validation:
 
 def validate_run(
     recipe: Recipe,
-    output: str,
+    output: str | Store,
     storage: StorageConfig | None = None,
     *,
     repair: bool = False,
@@ -95,7 +95,7 @@ def validate_run(
 
     Args:
         recipe: What the run makes.
-        output: The run folder, local or remote.
+        output: The run folder, local or remote, or one that is opened already.
         storage: How remote storage is reached.
         repair: Clear the markers of the shards that are not sound, so that the run does them again.
         workers: Processes; None: one per CPU.
@@ -104,7 +104,7 @@ def validate_run(
         OutputError: The folder holds no run, or it cannot be read, which says nothing of the shards.
         FacetError: A process died.
     """
-    store = Store(output, storage)
+    store = output if isinstance(output, Store) else Store(output, storage)
     state = read_state(store)
     plan = read_plan(store) if state else None
     if state is None or plan is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from pipeline.run.config import EngineConfig
@@ -40,42 +43,54 @@ def growing(clock: Clock, cpus: int, gpus: int):
 )
 def test_nodes_are_waited_for(engine, expected, minutes, said, caplog):
     clock = Clock()
-    size = scale.wait_for_size(EngineConfig(**engine), growing(clock, 16, 3), clock, clock.sleep)
-    assert size == expected
+    found = scale.wait_for_size(EngineConfig(**engine), growing(clock, 16, 3), clock, clock.sleep)
+    assert found == expected
     assert clock.now == 60 * minutes
     assert said in caplog.text
 
 
-@pytest.fixture
-def requests(monkeypatch):
-    made = []
-    monkeypatch.setattr(scale, "request_resources", lambda **request: made.append(request))
-    monkeypatch.setattr(scale, "cluster_size", lambda: (32.0, 2.0))
-    return made
+class Autoscaler:
+    """Notes what is asked of it, until it is lost."""
+
+    def __init__(self):
+        self.requests: list[dict[str, Any]] = []
+        self.lost = False
+
+    def __call__(self, **request: Any) -> None:
+        if self.lost:
+            raise ConnectionError
+        self.requests.append(request)
 
 
-def stopped_run(engine: EngineConfig, during) -> None:
-    with scale.requested(engine):
+def size() -> tuple[float, float]:
+    return 32.0, 2.0
+
+
+def stopped_run(engine: EngineConfig, autoscaler: Autoscaler, during: Callable[[], None]) -> None:
+    with scale.requested(engine, autoscaler, size):
         during()
         raise KeyboardInterrupt
 
 
-def test_the_request_stands_as_long_as_the_run(requests):
+def test_the_request_stands_as_long_as_the_run():
     seen = []
+    autoscaler = Autoscaler()
+    engine = EngineConfig(request_cpus=16, request_gpus=2)
     with pytest.raises(KeyboardInterrupt):
-        stopped_run(EngineConfig(request_cpus=16, request_gpus=2), lambda: seen.extend(requests))
+        stopped_run(engine, autoscaler, lambda: seen.extend(autoscaler.requests))
     assert seen == [{"num_cpus": 16, "bundles": [{"GPU": 1}, {"GPU": 1}]}]
-    assert requests[1:] == [{"num_cpus": 0, "bundles": []}]
+    assert autoscaler.requests[1:] == [{"num_cpus": 0, "bundles": []}]
 
 
-def test_nothing_is_asked_for_without_need(requests):
-    with scale.requested(EngineConfig()) as size:
-        assert size == (32.0, 2.0)
-    assert requests == []
+def test_nothing_is_asked_for_without_need():
+    autoscaler = Autoscaler()
+    with scale.requested(EngineConfig(), autoscaler, size) as found:
+        assert found == (32.0, 2.0)
+    assert autoscaler.requests == []
 
 
-def test_a_lost_cluster_does_not_hide_the_error(requests, monkeypatch):
+def test_a_lost_cluster_does_not_hide_the_error():
+    autoscaler = Autoscaler()
     with pytest.raises(KeyboardInterrupt):
-        stopped_run(
-            EngineConfig(request_cpus=1), lambda: monkeypatch.setattr(scale, "request_resources", None)
-        )
+        stopped_run(EngineConfig(request_cpus=1), autoscaler, lambda: setattr(autoscaler, "lost", True))
+    assert autoscaler.lost

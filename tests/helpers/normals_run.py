@@ -33,7 +33,9 @@ def run_normals(
     return job.run(request, on_existing, say=say, watch=watch)
 
 
-def make_plan(source: str, output: str, config: NormalsRun, *, limit=None, **options) -> folder.Planned:
+def make_plan(
+    source: str, output: str | Store, config: NormalsRun, *, limit=None, **options
+) -> folder.Planned:
     """Plans a run."""
     return folder.make_plan(RunRequest(RECIPE, source, output, config, limit), **options)
 

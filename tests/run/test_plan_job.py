@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 from click.testing import CliRunner, Result
+from faulty_store import FaultyStore
 from normals_run import make_plan, run_normals
 
 from jobs import normals, plan
@@ -18,8 +19,6 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError
 from pipeline.images.items import ListedFile, one_photo_each
 from pipeline.recipes.normals import RECIPE, NormalsRun
-from pipeline.run import estimate as estimates
-from pipeline.run import folder as folders
 from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
 from pipeline.run.new_items import NewItems
@@ -44,12 +43,16 @@ def add_files(folder: Path, numbers: range) -> None:
 
 
 @pytest.fixture
-def facet(source, random_weights, tmp_path):
+def settings(random_weights) -> list[str]:
+    return [f"normals.weights={random_weights}", "plan.shard_size=2", "engine.cpus=1", "output.report=false"]
+
+
+@pytest.fixture
+def facet(source, settings, tmp_path):
     """Runs a job over the folder, with shards of two files."""
 
     def invoke(job, *options: str, code: int | type[Exception] = 0) -> Result:
-        settings = [f"normals.weights={random_weights}", "plan.shard_size=2", "engine.cpus=1"]
-        arguments = [str(source), str(tmp_path / "out"), *options, "--set", "output.report=false"]
+        arguments = [str(source), str(tmp_path / "out"), *options]
         for setting in settings:
             arguments += ["--set", setting]
         done = CliRunner().invoke(job.command, arguments)
@@ -62,7 +65,7 @@ def facet(source, random_weights, tmp_path):
     return invoke
 
 
-def test_run_goes_on_from_its_plan(facet, source, tmp_path, monkeypatch):
+def test_run_goes_on_from_its_plan(facet, source, tmp_path):
     done = facet(plan, "--set", "estimate.cpus=2", "--set", "estimate.gpus=0")
     assert "5 photos, 0.0 MB, in 3 shards." in done.stdout
     assert "on 2 CPU cores as the configuration says" in done.stdout
@@ -70,12 +73,11 @@ def test_run_goes_on_from_its_plan(facet, source, tmp_path, monkeypatch):
     state = read_state(store)
     assert state is not None
     assert (state["status"], state["plan"]["images"], run_status(store).status) == ("planned", 5, "planned")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "plan").iterdir()}
-    monkeypatch.setattr(folders, "plan_run", None)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "plan").iterdir()}
     done = facet(normals)
     assert "holds the plan of this run" in done.stderr
     assert done.stdout.startswith("5 photos in ")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "plan").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "plan").iterdir()} == before
     assert run_status(store).status == "complete"
 
 
@@ -95,22 +97,21 @@ def test_plan_that_is_there_is_not_made_again(facet, source, tmp_path):
 
 @pytest.mark.parametrize("again", [["--on-existing", "overwrite"], []])
 @pytest.mark.parametrize("removed", range(len(OWN_NAMES)))
-def test_overwriting_that_was_killed_is_done_again(facet, source, tmp_path, monkeypatch, removed, again):
+def test_overwriting_that_was_killed_is_done_again(facet, source, settings, tmp_path, removed, again):
     add_files(source, range(5, 9))
     facet(normals)
     for number in range(5, 9):
         (source / f"{number:03}.jpg").unlink()
     left = iter(range(removed))
-    remove = Store.remove
 
-    def killed(store, name):
+    def killed(name):
         if next(left, None) is None:
             raise RuntimeError("killed")
-        remove(store, name)
 
-    monkeypatch.setattr(Store, "remove", killed)
-    facet(normals, "--on-existing", "overwrite", "--bits", "16", code=RuntimeError)
-    monkeypatch.setattr(Store, "remove", remove)
+    store = FaultyStore(str(tmp_path / "out"), killed, "remove")
+    config = load_config(NormalsRun, None, [*settings, "output.bits=16"])
+    with pytest.raises(RuntimeError, match="killed"):
+        run_normals(str(source), store, config, on_existing="overwrite")
     facet(normals, *again, "--bits", "16")
     status = run_status(Store(str(tmp_path / "out")))
     assert (status.status, status.counts.images) == ("complete", 5)
@@ -125,12 +126,11 @@ def test_plan_without_its_photos_is_said(facet, source, tmp_path):
     assert "The plan in" in str(done.exception)
 
 
-def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, random_weights, tmp_path):
+def test_limit_that_is_lifted_while_a_run_goes_on(facet, source, settings, tmp_path):
     def lifted(counts):
         facet(plan, "--extend")
 
-    settings = [f"normals.weights={random_weights}", "plan.shard_size=2", "engine.cpus=1"]
-    config = load_config(NormalsRun, None, [*settings, "output.report=false"])
+    config = load_config(NormalsRun, None, settings)
     run_normals(str(source), str(tmp_path / "out"), config, limit=2, watch=lifted)
     status = run_status(Store(str(tmp_path / "out")))
     assert (status.status, status.counts.images) == ("complete", 5)
@@ -182,7 +182,7 @@ def test_trial_with_a_limit_is_extended_to_all(facet, source, tmp_path):
     assert facet(normals).stdout.startswith("5 photos in ")
 
 
-def test_planner_that_was_killed_is_in_nobodys_way(facet, source, random_weights, tmp_path, monkeypatch):
+def test_planner_that_was_killed_is_in_nobodys_way(facet, tmp_path, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -195,23 +195,16 @@ def test_planner_that_was_killed_is_in_nobodys_way(facet, source, random_weights
     assert len(list((tmp_path / "out" / "plan").iterdir())) == 2
 
 
-def test_another_run_that_is_planned_meanwhile_is_not_mixed_up(source, random_weights, tmp_path, monkeypatch):
+def test_another_run_that_is_planned_meanwhile_is_not_mixed_up(source, random_weights, tmp_path):
     """Both found the folder empty: the plan belongs to the first, and the second is told."""
     out = str(tmp_path / "out")
     first, second = (
         load_config(NormalsRun, None, [f"normals.weights={random_weights}", f"output.bits={bits}"])
         for bits in (8, 16)
     )
-    original = folders.write_plan
-
-    def overtaken(store, listed, config, run):
-        monkeypatch.undo()
-        make_plan(str(source), out, first)
-        return original(store, listed, config, run)
-
-    monkeypatch.setattr(folders, "write_plan", overtaken)
+    store = FaultyStore(out, lambda name: make_plan(str(source), out, first), "write_new")
     with pytest.raises(OutputError, match="another run"):
-        make_plan(str(source), out, second)
+        make_plan(str(source), store, second)
 
 
 def test_new_items_are_found_in_flat_memory(tmp_path):
@@ -261,12 +254,10 @@ class TestEstimate:
 
     def test_resources(self, monkeypatch):
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(estimates, "_machine_resources", lambda cpus: (cpus or 8, 1))
-        monkeypatch.setattr(estimates, "_cluster_resources", lambda address: (64, 4))
 
-        def found(engine=None, **config):
+        def found(engine=None, of_cluster=(64, 4), **config):
             settings = NormalsRun(engine=EngineConfig(**(engine or {})), **config)
-            return find_resources(RECIPE, settings)
+            return find_resources(RECIPE, settings, lambda cpus: (cpus or 8, 1), lambda address: of_cluster)
 
         assert (found().cpus, found().gpus) == (8, 1)
         assert found({"cpus": 3}).cpus == 3
@@ -276,8 +267,7 @@ class TestEstimate:
         assert found({"address": "auto", "name": "local"}).gpus == 1
         given = found(estimate={"cpus": 100, "gpus": 0})
         assert (given.cpus, given.gpus) == (100, 0)
-        monkeypatch.setattr(estimates, "_cluster_resources", lambda address: (None, None))
-        assert found({"address": "10.0.0.1:6379"}).cpus is None
+        assert found({"address": "10.0.0.1:6379"}, (None, None)).cpus is None
 
 
 def test_prices_cannot_be_negative():

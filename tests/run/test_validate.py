@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from faulty_store import FaultyStore
 from normals_run import count_rows, write_rows
 from run_folder import face, failed, no_face, ok
 
@@ -24,7 +25,7 @@ from pipeline.images.items import ListedFile, ListedItem, one_photo_each
 from pipeline.images.png import encode_png
 from pipeline.recipes.face_record import allowed_length_error, length_error
 from pipeline.recipes.normals import RECIPE, NormalsOutputConfig, NormalsRun
-from pipeline.run import check, validate
+from pipeline.run import check
 from pipeline.run.config import PlanConfig
 from pipeline.run.counts import Counts
 from pipeline.run.markers import committed_shards
@@ -282,7 +283,7 @@ class TestRecords:
         assert set(found) == {1}
         assert any(reason in line for line in found[1]), found
 
-    def test_normals_are_checked_by_sample(self, run, monkeypatch):
+    def test_normals_are_checked_by_sample(self, run):
         out = run()
         store = Store(str(out))
         store.remove("_done/00001.json")
@@ -296,8 +297,9 @@ class TestRecords:
 
         commit(store, read_plan(store), 1, NormalsOutputConfig(), spoil_the_second)
         assert reasons(out) == {}
-        monkeypatch.setattr(check, "THOROUGH_EVERY", 1)
-        assert set(reasons(out)) == {1}
+        (row,) = pq.read_table(out / "records", filters=[("id", "==", 7)]).to_pylist()
+        assert not list(check.check_record(row, RECIPE, NormalsRun(), thorough=False))
+        assert list(check.check_record(row, RECIPE, NormalsRun(), thorough=True))
 
     def test_counts_that_are_not_those_of_the_records(self, run):
         out = run()
@@ -376,15 +378,14 @@ class TestRepair:
         validate_run(RECIPE, str(out), workers=1, repair=True)
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
-    def test_storage_that_fails_clears_no_marker(self, run, monkeypatch):
+    def test_storage_that_fails_clears_no_marker(self, run):
         out = run()
 
-        def broken(self, name):
+        def broken(name):
             raise OutputError(f"Cannot read {name}: No answer in time.")
 
-        monkeypatch.setattr(Store, "open", broken)
         with pytest.raises(OutputError, match="No answer"):
-            validate_run(RECIPE, str(out), workers=1, repair=True)
+            validate_run(RECIPE, FaultyStore(str(out), broken, "open"), workers=1, repair=True)
         assert committed_shards(Store(str(out))) == {0, 1, 2}
 
 
@@ -446,15 +447,14 @@ class TestCommandLine:
 
 
 @pytest.mark.s3
-def test_on_s3(moto_bucket, monkeypatch):
+def test_on_s3(moto_bucket):
     storage, client = moto_bucket
-    monkeypatch.setattr(validate, "IN_PROCESS_SHARDS", 9)
     store = Store("s3://facet/run", storage)
     make_run(store, NormalsOutputConfig(files="folder"))
-    assert validate_run(RECIPE, "s3://facet/run", storage).sound
+    assert validate_run(RECIPE, "s3://facet/run", storage, workers=1).sound
     content = store.read("records/shard-00001.parquet")
     client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])
     client.delete_object(Bucket="facet", Key="run/files/shard-00002/11-1-crop.png")
-    found = validate_run(RECIPE, "s3://facet/run", storage, repair=True)
+    found = validate_run(RECIPE, "s3://facet/run", storage, workers=1, repair=True)
     assert [problem.shard for problem in found.problems] == [1, 2]
     assert committed_shards(store) == {0}

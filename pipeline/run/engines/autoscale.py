@@ -23,21 +23,30 @@ POLL_SECONDS = 2.0
 
 
 @contextmanager
-def requested(config: EngineConfig) -> Iterator[tuple[float, float]]:
+def requested(
+    config: EngineConfig,
+    request: Callable[..., None] = request_resources,
+    size: Callable[[], tuple[float, float]] = cluster_size,
+) -> Iterator[tuple[float, float]]:
     """Holds a request for what the configuration asks for, and waits until it is there.
+
+    Args:
+        config: What is asked for, and for how long to wait.
+        request: Asks the autoscaler.
+        size: Returns CPUs and GPUs of the cluster.
 
     Yields:
         CPUs and GPUs of the cluster, which can be fewer than were asked for when the time is up.
     """
     if not (config.request_cpus or config.request_gpus):
-        yield cluster_size()
+        yield size()
         return
-    request_resources(num_cpus=config.request_cpus or 0, bundles=[{"GPU": 1}] * (config.request_gpus or 0))
+    request(num_cpus=config.request_cpus or 0, bundles=[{"GPU": 1}] * (config.request_gpus or 0))
     try:
-        yield wait_for_size(config, cluster_size)
+        yield wait_for_size(config, size)
     finally:
         with suppress(Exception):  # the cluster may be what failed
-            request_resources(num_cpus=0, bundles=[])
+            request(num_cpus=0, bundles=[])
 
 
 def wait_for_size(
