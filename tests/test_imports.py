@@ -17,7 +17,7 @@ LAYERS = [
     "assets normals",
     "geometry",
     "fitting samples",
-    "details synth",
+    "details points synth",
     "evaluate report",
     "recipes train",
     "bench",

@@ -19,8 +19,9 @@ from pipeline.faces.detectors import (
     load_detector,
     to_grey,
 )
-from pipeline.faces.landmarks import Box, Face, LandmarkPredictor
+from pipeline.faces.landmarks import Face, LandmarkPredictor
 from pipeline.faces.points import PointsFinder
+from pipeline.faces.window import Box
 
 if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig

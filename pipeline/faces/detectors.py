@@ -20,7 +20,8 @@ import dlib
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.faces.landmarks import Box, model_file
+from pipeline.faces.landmarks import model_file
+from pipeline.faces.window import Box
 from pipeline.pixels import scale_points
 
 SMALLEST = 80

@@ -19,6 +19,7 @@ import dlib
 import numpy as np
 
 from pipeline.errors import AssetsError
+from pipeline.faces.window import Box
 from pipeline.pixels import scale_points
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ PATCH_FACE = 300
 
 PATCH_MARGIN = 0.6
 """How far the patch reaches beyond the detector's box, over the side of the box."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels, all inclusive as in dlib."""
 
 
 @dataclass(frozen=True)

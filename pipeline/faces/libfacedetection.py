@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.faces.detectors import Detection, resize, same_face
-from pipeline.faces.landmarks import Box
+from pipeline.faces.window import Box
 from pipeline.pixels import scale_points
 
 COARSE_SIDE = 224

@@ -10,8 +10,7 @@ import numpy as np
 import onnxruntime
 
 from pipeline.errors import WeightsError
-from pipeline.faces.landmarks import Box
-from pipeline.faces.window import Window, head_roll, lean, window_of_box, window_of_points
+from pipeline.faces.window import Box, Window, head_roll, lean, window_of_box, window_of_points
 from pipeline.weights import read_onnx
 
 SIZE = 128

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.faces.landmarks import Box
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels, all inclusive as in dlib."""
 
 LOOSE = 1.4
 """Side of a window over the longer side of the upright box of all points."""
