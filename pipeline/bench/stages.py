@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from threading import Barrier
@@ -69,17 +70,17 @@ def _measure_one(photos: Path, folder: Path, weights: str, wait: Callable[[], An
     sizes = {reference: len(chunk_items(store, plan, *reference)) for reference in chunks}
     read = ReadStage(work)
     rates = []
-    with one_core():
+    with one_core(), ExitStack() as stack:
         rate, messages = measure("read", lambda item: read(*item), chunks, weight=sizes.__getitem__)
         rates.append(rate)
-        steps = [RecipeStage(work, index) for index in range(len(RECIPE.stages))]
-        stages: list[Any] = [*steps, WriteStage(work)]
+        stages: list[Any] = [
+            stack.enter_context(closing(RecipeStage(work, index))) for index in range(len(RECIPE.stages))
+        ]
+        stages.append(WriteStage(work))
         for name, stage in zip(RECIPE.stage_names[1:], stages, strict=True):
             wait()
             rate, messages = measure(
                 name, stage, messages, weight=lambda message: sizes[message.shard, message.chunk]
             )
             rates.append(rate)
-        for step in steps:
-            step.close()
     return rates

@@ -139,7 +139,7 @@ def storage(server, **changes) -> StorageConfig:
     return StorageConfig(**values)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(random_weights):
     """Runs the main job with small shards, against a server or a proxy."""
 
@@ -195,22 +195,13 @@ EXPECTED = dict.fromkeys(GOOD) | {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(swift, photos, client, random_weights, tmp_path_factory) -> str:
+def undisturbed(swift, photos, run) -> str:
     """URL of a finished run over `photos`."""
     out = f"{photos.rpartition('/')[0]}/out"
     patch = pytest.MonkeyPatch()
     patch.setenv("AWS_ACCESS_KEY_ID", swift.key)
     patch.setenv("AWS_SECRET_ACCESS_KEY", swift.secret)
-    settings = [
-        f"normals.weights={random_weights}",
-        "plan.shard_size=4",
-        "plan.chunk_size=2",
-        "engine.name=local",
-        "engine.cpus=1",
-        f"read.storage.endpoint_url={swift.url}",
-        "read.storage.region=us-east-1",
-    ]
-    run_normals(photos, out, load_config(NormalsRun, None, settings), say=lambda line: None)
+    run(photos, out, swift, "output.report=true")
     patch.undo()
     return out
 
