@@ -186,6 +186,7 @@ def weights_file(weights, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # three whole commands
 def test_whole_runs_and_their_memory_are_measured(photos, weights_file, tmp_path):
     options = BenchOptions(("local", "stages"), photos[0].parent, count=4, weights=str(weights_file))
     parts = []
