@@ -31,7 +31,7 @@ from pipeline.recipes.normals import NormalsRun
 from pipeline.run.counts import Counts
 from pipeline.storage.places import local_path
 
-pytestmark = pytest.mark.timeout(3000)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 
@@ -207,7 +207,6 @@ def started(photos, random_weights, tmp_path):
         run.stop()
 
 
-@pytest.mark.slow
 def test_driver_is_killed(started, undisturbed):
     run = started("engine.name=local", "engine.cpus=2")
     luck = random.Random(7)
@@ -245,7 +244,6 @@ def kill_one(run: Run, name: str, enough: int, luck: random.Random) -> bool:
     return False
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(3000)
 def test_actors_and_driver_on_ray_are_killed(started, undisturbed):

@@ -39,7 +39,7 @@ def shard_bytes(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "records").iterdir()}
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.parametrize("cpus", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ray_and_local_write_the_same_bytes(mixed_photos, mixed_run, tmp_path, run, cpus):
     result = run(mixed_photos[0], tmp_path, cpus)
     assert result.counts.images == len(mixed_photos[1])
@@ -50,6 +50,7 @@ def test_ray_and_local_write_the_same_bytes(mixed_photos, mixed_run, tmp_path, r
     assert not (tmp_path / "_work").exists()
 
 
+@pytest.mark.slow
 def test_failing_and_stopped_runs_end_and_go_on(mixed_photos, mixed_run, tmp_path, run):
     import ray
 

@@ -162,6 +162,7 @@ class TestRecovered:
             "  3 have faces now, 0 have none, 1 failed again (empty_file: 1)."
         )
 
+    @pytest.mark.slow
     @pytest.mark.ray
     @pytest.mark.timeout(900)
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

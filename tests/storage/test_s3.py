@@ -300,6 +300,7 @@ class TestRun:
 
     @pytest.mark.ray
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # Ray's own
+    @pytest.mark.slow
     def test_ray_writes_the_same_bytes(self, run, swift, photos, undisturbed, bucket, client, monkeypatch):
         monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
         out = f"s3://{bucket}/out"
