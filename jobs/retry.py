@@ -34,8 +34,8 @@ def command(output: str, *, codes: str, config: str | None, overrides: tuple[str
     if not names:
         raise click.BadParameter("give at least one code.", param_hint="--codes")
     try:
-        recipe, _, _ = find_run(output, config, overrides)
-        done = retry_run(recipe, output, names, config, overrides)
+        recipe, store, _ = find_run(output, config, overrides)
+        done = retry_run(recipe, store, names, config, overrides)
     except Stopped as stopped:
         click.echo(summarise_stopped(stopped.counts, output), err=True)
         sys.exit(130)

@@ -28,11 +28,9 @@ def command(
     Exit code: 0 when all that is committed is sound, 1 when something is not, repaired or not, 2 when it
     cannot be told.
     """
-    recipe, _, settings = find_run(output, config, overrides)
+    recipe, store, settings = find_run(output, config, overrides)
     try:
-        found = validate_run(
-            recipe, output, settings.read.storage, repair=repair, workers=settings.engine.cpus
-        )
+        found = validate_run(recipe, store, repair=repair, workers=settings.engine.cpus)
     except KeyboardInterrupt:
         sys.exit(130)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe(found, recipe, output))

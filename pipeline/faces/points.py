@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from pipeline.errors import WeightsError
 from pipeline.faces.window import Box, Window, head_roll, lean, window_of_box, window_of_points
@@ -76,6 +75,8 @@ class PointsFinder:
     """
 
     def __init__(self, weights: str | Path = "points"):
+        # Here, since only one way of finding faces needs it.
+        import onnxruntime
 
         data = read_onnx(weights)
         options = onnxruntime.SessionOptions()

@@ -70,10 +70,24 @@ def export_onnx(loaded: LoadedWeights, path: Path) -> None:
     """
     onnx = import_exporter()
     module = PhotoToNormals(loaded.network).eval()
-    # Two images: of a batch of one the exporter would take the number for fixed.
     example = torch.zeros(2, 3, SIZE, SIZE)
-    with torch.no_grad(), quiet_exporter():
+    with torch.no_grad():
         names = ["normals", "mask", "confidence"][: len(module(example))]
+    model = to_onnx(module, example, names)
+    onnx.helper.set_model_props(model, metadata_of(loaded.entry))
+    onnx.checker.check_model(model, full_check=True)
+    write_file(path, model.SerializeToString())
+
+
+def to_onnx(module: nn.Module, example: Tensor, names: list[str]) -> Any:
+    """Returns a module as an ONNX model without traces of the machine; the number of images is free.
+
+    Args:
+        module: In evaluation mode; takes "image" alone.
+        example: Two images: of a batch of one the exporter would take the number for fixed.
+        names: Of what it returns.
+    """
+    with torch.no_grad(), quiet_exporter():
         program = torch.onnx.export(
             module,
             (example,),
@@ -87,9 +101,7 @@ def export_onnx(loaded: LoadedWeights, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     remove_traces(model.graph)
-    onnx.helper.set_model_props(model, metadata_of(loaded.entry))
-    onnx.checker.check_model(model, full_check=True)
-    write_file(path, model.SerializeToString())
+    return model
 
 
 def metadata_of(entry: WeightsEntry) -> dict[str, str]:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from pipeline.faces.points import SIZE
 from pipeline.geometry.head_model import load_face_model
 from pipeline.normals.inference import fold_batch_norms
-from pipeline.normals.onnx_export import OPSET, import_exporter, quiet_exporter, remove_traces
+from pipeline.normals.onnx_export import import_exporter, to_onnx
 from pipeline.points.draw import draw_example
 from pipeline.points.labels import label_row
 from pipeline.points.network import PointsNet
@@ -94,20 +94,8 @@ def export_points(
     """
     onnx = import_exporter()
     example = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
-    with torch.no_grad(), quiet_exporter():
-        program = torch.onnx.export(
-            CropToPoints(network, widen).eval(),
-            (example,),
-            dynamo=True,
-            input_names=["image"],
-            output_names=["points", "sigma", "visible", "rotation"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    remove_traces(model.graph)
+    module = CropToPoints(network, widen).eval()
+    model = to_onnx(module, example, ["points", "sigma", "visible", "rotation"])
     if crops is not None:
         model = _quantise(onnx, model, crops)
     _halve(onnx, model.graph)
