@@ -26,7 +26,6 @@ from pipeline.evaluate.score import ImageScore, score_samples, summarise_scores,
 from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.images.png import encode_png
 from pipeline.normals.checkpoints import load_network
-from pipeline.samples.batch import float_normals
 from pipeline.samples.rows import BadRows
 from pipeline.samples.schema import SIZE
 
@@ -118,7 +117,7 @@ def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
     }
     return sheet(
         [
-            _draw(score, f"{name} {score.face['mean']:.1f}")
+            sheet_row(score, f"{name} {score.face['mean']:.1f}")
             for name, members in chosen.items()
             for score in members
         ]
@@ -127,16 +126,9 @@ def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
 
 def draw_shown(scores: Sequence[ImageScore], side: int = 128) -> np.ndarray:
     """Draws images one below the other, small enough for a document: (N side, 4 side, 3) uint8."""
-    rows = [_draw(score, f"{(score.hull or score.face)['mean']:.1f}") for score in scores]
+    rows = [sheet_row(score, f"{(score.hull or score.face)['mean']:.1f}") for score in scores]
     picture = sheet(rows, columns=1)
     return cv2.resize(picture, (4 * side, len(rows) * side), interpolation=cv2.INTER_AREA)
-
-
-def _draw(score: ImageScore, caption: str) -> np.ndarray:
-    truth, image = float_normals(score.sample), score.sample.image
-    assert truth is not None
-    assert image is not None
-    return sheet_row(image, truth, score.normals.astype(np.float32), np.any(truth, axis=-1), caption)
 
 
 def _find(scores: Sequence[ImageScore], ids: Sequence[str]) -> list[ImageScore]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.images.png import encode_png
-from pipeline.pixels import scale_points
+from pipeline.pixels import resize, scale_points
 
 CROP_SIZE = 256
 """Side in pixels of the crops that the networks take."""
@@ -55,9 +55,8 @@ class CropWindow:
             photo: (H, W) or (H, W, C) of the same type.
             mask: (S, S) uint8; where it is below 128 the photo's map stays. None: all is pasted.
         """
-        shrinks = self.size < len(crop)
-        resized = _resize(crop, self.size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        meant = np.s_[:] if mask is None else _resize(mask, self.size, cv2.INTER_LINEAR) > 127
+        resized = resize(crop, self.size, self.size)
+        meant = np.s_[:] if mask is None else resize(mask, self.size, self.size) > 127
         photo[self.slices][meant] = resized[meant]
 
 
@@ -147,7 +146,7 @@ def cut_encoded(image: np.ndarray, landmarks: np.ndarray, shape: CropShape) -> t
     height, width = image.shape[:2]
     window = crop_window(landmarks, width, height, shape.scale)
     size = shape.size or min(window.size, shape.limit)
-    crop = _resize(image[window.slices], size, cv2.INTER_AREA if size < window.size else cv2.INTER_LINEAR)
+    crop = resize(image[window.slices], size, size)
     if shape.form == "png":
         return window, encode_png(crop)
     encoded = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]

@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.faces.landmarks import model_file
 from pipeline.faces.window import Box
-from pipeline.pixels import scale_points
+from pipeline.pixels import resize, scale_points
 
 SMALLEST = 80
 """Side in pixels of the smallest face that dlib's detectors find in the image that they are given."""
@@ -105,7 +105,7 @@ class FastDetector:
         found: list[Detection] = []
         scales = search_scales(max(grey.shape), *self._limits)
         for scale, finer in zip_longest(scales, scales[1:], fillvalue=0.0):
-            here = _detect_hog(self._hog, resize(grey, scale), scale)
+            here = _detect_hog(self._hog, resize_by(grey, scale), scale)
             new = [face for face in here if not any(same_face(face, other) for other in found)]
             found += new
             sure = [face for face in found if face.score >= WEAK]
@@ -160,7 +160,7 @@ class CnnDetector:
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         scale = min(2.0, self._side / max(image.shape[:2]))
-        copy = np.ascontiguousarray(resize(image, scale))
+        copy = np.ascontiguousarray(resize_by(image, scale))
         if min(copy.shape[:2]) < SMALLEST // 2:
             return []  # no room for a face, and the network fails on images smaller than its filters
         return [
@@ -219,13 +219,10 @@ def _detect_hog(hog: dlib.fhog_object_detector, grey: np.ndarray, scale: float) 
     return [Detection(_to_source(box, scale), float(score)) for box, score in zip(boxes, scores, strict=True)]
 
 
-def resize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Returns a copy of an image at a scale, averaged where it shrinks; at scale 1 the image itself."""
-    if scale == 1:
-        return image
+def resize_by(image: np.ndarray, scale: float) -> np.ndarray:
+    """Returns a copy of an image at a scale; at scale 1 the image itself."""
     height, width = image.shape[:2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
 
 
 def _to_source(box: dlib.rectangle, scale: float) -> Box:

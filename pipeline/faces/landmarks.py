@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import dlib
 import numpy as np
 
 from pipeline.errors import AssetsError
 from pipeline.faces.window import Box
-from pipeline.pixels import scale_points
+from pipeline.pixels import resize, scale_points
 
 if TYPE_CHECKING:
     from pipeline.faces.points import FacePoints
@@ -115,7 +114,7 @@ class LandmarkPredictor:
         ]
         scale = PATCH_FACE / width
         size = (max(1, round(patch.shape[1] * scale)), max(1, round(patch.shape[0] * scale)))
-        resized = cv2.resize(patch, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        resized = np.ascontiguousarray(resize(patch, *size))
         # The two axes differ a little, since sizes are whole.
         corner, ratio = np.array([x0, y0]), np.array(size) / patch.shape[1::-1]
         corners = scale_points(np.reshape(box, (2, 2)) - corner, ratio)

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.faces.detectors import Detection, resize, same_face
+from pipeline.faces.detectors import Detection, resize_by, same_face
 from pipeline.faces.window import Box
 from pipeline.pixels import scale_points
 
@@ -100,7 +100,7 @@ class LibFaceDetector:
     def _search(self, image: np.ndarray, scale: float, quarters: int = 0) -> list[Detection]:
         """Searches one copy, turned counter-clockwise by quarters; boxes in pixels of `image`."""
         # The library reads 3 * width * height bytes whatever it is given: the copy is whole and its own.
-        copy = np.ascontiguousarray(np.rot90(resize(image, scale), quarters))
+        copy = np.ascontiguousarray(np.rot90(resize_by(image, scale), quarters))
         height, width = copy.shape[:2]
         least = 100 * (WEAK if quarters else DOUBTFUL)
         found = []

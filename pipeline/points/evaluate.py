@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.faces.points import DENSE, SIZE, FacePoints, PointsFinder
 from pipeline.faces.window import LOOSE, Window
 from pipeline.geometry.head_model import load_face_model
+from pipeline.pixels import scale_points
 from pipeline.points.draw import jitter, to_crop_camera, true_window
 from pipeline.points.labels import LabelledHead, decode_image, label_row
 
@@ -58,8 +59,8 @@ def evaluate_points(
             side = max(8, round(head.size * scale))
             scale = side / head.size
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-            points = (points + 0.5) * scale - 0.5
-            x, y = (np.array([window.x, window.y]) + 0.5) * scale - 0.5
+            points = scale_points(points, scale)
+            x, y = scale_points(np.array([window.x, window.y]), scale)
             window = Window(float(x), float(y), window.side * scale, window.roll)
         start = jitter(window, rng, any_roll=False)
         start = Window(start.x, start.y, start.side, start.roll + turn)

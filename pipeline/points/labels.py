@@ -88,7 +88,7 @@ def label_row(row: Mapping[str, Any], model: FaceModel) -> LabelledHead:
 
 
 def _visible(points: np.ndarray, depth: np.ndarray, depths: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The rule of `pipeline.geometry.head_regions.project_vertices`, and no hair or thing before a point."""
+    """The rule of `pipeline.synth.labels.project_vertices`, and no hair or thing before a point."""
     size = len(depths)
     column, row = np.rint(points).astype(int).T
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.errors import DataError
 from pipeline.geometry.crop_camera import crop_camera
-from pipeline.pixels import scale_points
+from pipeline.pixels import resize, scale_points
 from pipeline.regions import Region
 
 MAX_PIXELS = 4096 * 4096
@@ -132,7 +132,7 @@ def resize_normals(normals: np.ndarray, size: int) -> np.ndarray:
 
     A result pixel is valid where at least half of the pixels it covers are.
     """
-    return unit_or_zero(_resize(normals, size))
+    return unit_or_zero(resize(normals, size, size))
 
 
 def unit_or_zero(normals: np.ndarray, shortest: float = 0.5) -> np.ndarray:
@@ -152,7 +152,7 @@ def _at_size(
     if regions is not None:
         regions = cv2.resize(regions, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     return (
-        _resize(image, size) if image is not None else None,
+        resize(image, size, size) if image is not None else None,
         resize_normals(normals, size) if normals is not None else None,
         regions,
     )
@@ -177,11 +177,6 @@ def _parse_meta(text: str | None) -> Mapping[str, Any]:
     if not isinstance(meta, dict):
         raise DataError("meta is not a JSON object")
     return meta
-
-
-def _resize(picture: np.ndarray, size: int) -> np.ndarray:
-    shrinks = size < picture.shape[0]
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def decode_picture(data: bytes | None, column: str, flags: int) -> np.ndarray | None:

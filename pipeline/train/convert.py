@@ -28,6 +28,7 @@ from pipeline.faces.crop import crop_image, crop_window
 from pipeline.faces.detect import FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import Convention, decode_normals, encode_normals
+from pipeline.pixels import resize
 from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import decode_normal_map, decode_picture, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
@@ -157,7 +158,7 @@ def convert_row(
     elif height != width:
         raise DataError(f"the picture is not square ({width}x{height}): use --crop for photos")
     elif image is not None:
-        image = _resize_image(image, size)
+        image = resize(image, size, size)
     if image is not None:
         row["image"] = encode_png(image)
     if pixels is not None:
@@ -172,13 +173,6 @@ def convert_row(
         row["normal"] = encode_png(encode_normals(normals, bits=8 * pixels.itemsize))
         row["mask"] = encode_png(np.where(normals.any(-1), 255, 0).astype(np.uint8))
     return row
-
-
-def _resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    if image.shape[0] == size:
-        return image
-    shrinks = size < image.shape[0]
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _map_ahead(

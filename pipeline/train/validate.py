@@ -12,7 +12,6 @@ from pipeline.evaluate.metrics import average
 from pipeline.evaluate.score import score_samples
 from pipeline.evaluate.sheets import sheet, sheet_row
 from pipeline.normals.network import CrossModalNet
-from pipeline.samples.batch import float_normals
 from pipeline.samples.rows import PAIRED, BadRows, RowGroup, keep_kinds, load_group
 from pipeline.samples.sample import Sample
 
@@ -39,18 +38,7 @@ def validate(
     for score in score_samples(network, samples, device, bf16=bf16):
         metrics.append(score.face)
         if len(drawn) < SHEET_ROWS:
-            truth = float_normals(score.sample)
-            assert truth is not None
-            assert score.sample.image is not None
-            drawn.append(
-                sheet_row(
-                    score.sample.image,
-                    truth,
-                    score.normals.astype(np.float32),
-                    np.any(truth, axis=-1),
-                    f"{score.face['mean']:.1f}",
-                )
-            )
+            drawn.append(sheet_row(score, f"{score.face['mean']:.1f}"))
     return average(metrics), sheet(drawn)
 
 
