@@ -18,7 +18,7 @@ from scipy import sparse
 
 from pipeline.config import Section
 from pipeline.details.grid import Grid, Level
-from pipeline.fitting.observe import vertex_normals
+from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import NormalMap, ViewState
 from pipeline.geometry.visibility import seen
 
@@ -72,7 +72,7 @@ def displace(
     """
     config = config or DisplaceConfig()
     smooth = grid.refine(np.ascontiguousarray(face, np.float32))
-    own = vertex_normals(smooth, grid.levels[-1].quads).astype(np.float32)
+    own = normals_of_quads(smooth, grid.levels[-1].quads).astype(np.float32)
     trust = _trust(smooth, own, view, grid)
     to_camera = view.normal_to_camera(normals).T.astype(np.float32)
     pixel = -smooth[:, 2].mean() / view.focal / normals.scale  # cm of the face per pixel of the map

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import WeightsError
-from pipeline.faces.window import Box, Window, head_roll, lean, window_of_box, window_of_points
+from pipeline.faces.window import Box, RolledWindow, head_roll, lean, window_of_box, window_of_points
 from pipeline.weights import read_onnx
 
 SIZE = 128
@@ -49,7 +49,7 @@ class FacePoints:
     sigma: np.ndarray
     visible: np.ndarray
     rotation: np.ndarray
-    window: Window
+    window: RolledWindow
     change: float
 
     @property
@@ -99,7 +99,7 @@ class PointsFinder:
         """
         return self.refine(image, window_of_box(box, roll), passes)
 
-    def refine(self, image: np.ndarray, window: Window, passes: int = PASSES) -> FacePoints:
+    def refine(self, image: np.ndarray, window: RolledWindow, passes: int = PASSES) -> FacePoints:
         """Finds the points of the face in a window, and looks again where they say that it lies elsewhere.
 
         The surest pass counts: what the network has never seen (a white beard) may lead it astray.
@@ -114,7 +114,7 @@ class PointsFinder:
             best = min(best, found, key=lambda answer: answer.relative_sigma)
         return best
 
-    def look(self, image: np.ndarray, window: Window, before: FacePoints | None = None) -> FacePoints:
+    def look(self, image: np.ndarray, window: RolledWindow, before: FacePoints | None = None) -> FacePoints:
         """One pass over a window; `before` is the answer of the pass before."""
         crop = window.crop(image, SIZE)
         points_crop, sigma, visible, rotation = (
@@ -136,7 +136,7 @@ class PointsFinder:
         )
 
 
-def _is_moved(window: Window, following: Window) -> bool:
+def _is_moved(window: RolledWindow, following: RolledWindow) -> bool:
     place = math.hypot(following.x - window.x, following.y - window.y) / window.side
     size = abs(math.log(following.side / window.side))
     lean = abs((following.roll - window.roll + 180) % 360 - 180)

@@ -23,7 +23,7 @@ OUTSIDE = (127, 127, 127)
 
 
 @dataclass(frozen=True)
-class Window:
+class RolledWindow:
     """A square of a photo.
 
     Attributes:
@@ -77,15 +77,15 @@ class Window:
         return cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=outside)
 
 
-def window_of_points(points_photo: np.ndarray, roll: float = 0.0) -> Window:
+def window_of_points(points_photo: np.ndarray, roll: float = 0.0) -> RolledWindow:
     """The window about the points (N, 2) of a head that leans by `roll` degrees."""
     upright = points_photo @ _turn(roll).T
     low, high = upright.min(0), upright.max(0)
     x, y = (low + high) / 2 @ _turn(roll)
-    return Window(float(x), float(y), LOOSE * float((high - low).max()), roll)
+    return RolledWindow(float(x), float(y), LOOSE * float((high - low).max()), roll)
 
 
-def window_of_box(box: Box, roll: float = 0.0) -> Window:
+def window_of_box(box: Box, roll: float = 0.0) -> RolledWindow:
     """The window about a box of libfacedetection, of a head that leans by about `roll` degrees.
 
     The numbers are medians over 353 rendered heads, like those of `window_of_points` with a scatter of 9 % in
@@ -94,7 +94,7 @@ def window_of_box(box: Box, roll: float = 0.0) -> Window:
     left, top, right, bottom = box
     side = 1.48 * (max(right - left, bottom - top) + 1)
     x, y = np.array([left + right, top + bottom]) / 2 + np.array([0.0, 0.055 * side]) @ _turn(roll)
-    return Window(float(x), float(y), side, roll)
+    return RolledWindow(float(x), float(y), side, roll)
 
 
 def head_roll(rotation: np.ndarray) -> float:

@@ -92,7 +92,7 @@ def _contours(
 ) -> list[terms.Term]:
     """Contour points to the nearest vertices about the jaw where the surface turns away from the camera."""
     points_camera = state.to_camera(head.vertices(identity, state.expression))
-    normals = vertex_normals(points_camera, head.quads)
+    normals = normals_of_quads(points_camera, head.quads)
     sight = points_camera[head.jaw] / np.linalg.norm(points_camera[head.jaw], axis=1, keepdims=True)
     rim = head.jaw[np.abs((normals[head.jaw] * sight).sum(1)) < _GRAZING]
     if len(rim) < 2:
@@ -153,7 +153,7 @@ def normal_term(
     )
 
 
-def vertex_normals(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
+def normals_of_quads(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     """Unit normals (N, 3) of vertices (N, 3), area-weighted over their quads (Q, 4)."""
     corners = vertices[quads]
     facing = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])

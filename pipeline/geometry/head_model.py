@@ -197,7 +197,7 @@ def rotate_eyes(model: FaceModel, vertices: Tensor, gaze: Tensor) -> tuple[Tenso
     return vertices, torch.stack(centres, 1)
 
 
-def vertex_normals(model: FaceModel, vertices: Tensor, eye_centres: Tensor | None = None) -> Tensor:
+def head_normals(model: FaceModel, vertices: Tensor, eye_centres: Tensor | None = None) -> Tensor:
     """Unit vertex normals, area-weighted over the faces at each vertex.
 
     Args:
@@ -259,7 +259,7 @@ def _bake_occlusion(model: FaceModel, directions: int = 96, size: int = 256) -> 
     jaw = torch.zeros(2, len(model.expression_names))
     jaw[1, model.expression_index("jawOpen")] = 1.0
     heads = head_vertices(model, torch.zeros(2, len(model.identity)), jaw)
-    normals = vertex_normals(model, heads)
+    normals = head_normals(model, heads)
     seen, total = torch.zeros(heads.shape[:2]), torch.zeros(heads.shape[:2])
     for direction in sphere_directions(directions):
         points = parallel_points(heads, direction.expand(2, 3), size)

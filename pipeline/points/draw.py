@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from pipeline.faces.points import SIZE
-from pipeline.faces.window import OUTSIDE, Window, head_roll, lean, window_of_points
+from pipeline.faces.window import OUTSIDE, RolledWindow, head_roll, lean, window_of_points
 from pipeline.geometry.crop_camera import crop_camera
 from pipeline.points.labels import LabelledHead, decode_image
 
@@ -43,7 +43,7 @@ class Example:
     rotation: np.ndarray
 
 
-def true_window(head: LabelledHead, mirrored: bool = False) -> Window:
+def true_window(head: LabelledHead, mirrored: bool = False) -> RolledWindow:
     """The upright window about a head's true points."""
     side = int(mirrored)
     about = window_of_points(head.points[side], head_roll(head.rotation[side]))
@@ -52,14 +52,14 @@ def true_window(head: LabelledHead, mirrored: bool = False) -> Window:
     return window_of_points(head.points[side], roll)
 
 
-def to_crop_camera(head: LabelledHead, window: Window, mirrored: bool = False) -> np.ndarray:
+def to_crop_camera(head: LabelledHead, window: RolledWindow, mirrored: bool = False) -> np.ndarray:
     """Rotation (3, 3) from the photo's camera space to that of a camera that looks at a window's middle."""
     middle = (head.size - 1) / 2
     return crop_camera(head.focal, head.centre[int(mirrored)] - (window.x, window.y) + middle, head.size)
 
 
 def cut(
-    head: LabelledHead, window: Window, mirrored: bool = False, border: int = cv2.BORDER_CONSTANT
+    head: LabelledHead, window: RolledWindow, mirrored: bool = False, border: int = cv2.BORDER_CONSTANT
 ) -> Example:
     """The crop of a window, without any faults; `border` says what goes on beyond the picture."""
     side = int(mirrored)
@@ -80,7 +80,9 @@ def cut(
     )
 
 
-def jitter(window: Window, rng: np.random.Generator, strength: float = 1.0, any_roll: bool = True) -> Window:
+def jitter(
+    window: RolledWindow, rng: np.random.Generator, strength: float = 1.0, any_roll: bool = True
+) -> RolledWindow:
     """The window that a detector would give in place of the true one."""
     size, x, y = np.clip(rng.normal(size=3), -2.5, 2.5) * strength
     kind = rng.random() if any_roll else 0.0
@@ -90,7 +92,7 @@ def jitter(window: Window, rng: np.random.Generator, strength: float = 1.0, any_
         limit = 60 if kind < 0.9 else 180
         roll = float(rng.uniform(-limit, limit))
     moved = window.to_photo(np.array([0.05 * x, 0.05 * y]) * SIZE + (SIZE - 1) / 2, SIZE)
-    return Window(moved[0], moved[1], window.side * math.exp(0.10 * size), window.roll + roll)
+    return RolledWindow(moved[0], moved[1], window.side * math.exp(0.10 * size), window.roll + roll)
 
 
 def draw_example(head: LabelledHead, rng: np.random.Generator) -> Example:

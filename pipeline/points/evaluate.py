@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.faces.points import DENSE, SIZE, FacePoints, PointsFinder
-from pipeline.faces.window import LOOSE, Window
+from pipeline.faces.window import LOOSE, RolledWindow
 from pipeline.geometry.head_model import load_face_model
 from pipeline.pixels import scale_points
 from pipeline.points.draw import jitter, to_crop_camera, true_window
@@ -61,14 +61,14 @@ def evaluate_points(
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
             points = scale_points(points, scale)
             x, y = scale_points(np.array([window.x, window.y]), scale)
-            window = Window(float(x), float(y), window.side * scale, window.roll)
+            window = RolledWindow(float(x), float(y), window.side * scale, window.roll)
         start = jitter(window, rng, any_roll=False)
-        start = Window(start.x, start.y, start.side, start.roll + turn)
+        start = RolledWindow(start.x, start.y, start.side, start.roll + turn)
         scores.append(_score(finder.refine(image, start), points, head, window))
     return scores
 
 
-def _score(found: FacePoints, points: np.ndarray, head: LabelledHead, window: Window) -> dict[str, Any]:
+def _score(found: FacePoints, points: np.ndarray, head: LabelledHead, window: RolledWindow) -> dict[str, Any]:
     scale = SIZE / window.side
     difference = np.concatenate([found.points, found.landmarks]) - points
     distance = np.linalg.norm(difference, axis=1) * scale

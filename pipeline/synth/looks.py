@@ -137,7 +137,7 @@ def render(props: Props, gbuffer: GBuffer, looks: Sequence[Look], keys: Sequence
     paint, normal = _paint_surface(props, surface, complexion, keys, gbuffer.cameras.rotation)
     paint, clothed = _dress(props, paint, surface, outfit)
     shaded = surface.occlusion * _lid_shade(region).flatten()[pixel]
-    points = shading.Points(surface.position, normal, surface.smooth, shaded, of)
+    points = shading.LitPoints(surface.position, normal, surface.smooth, shaded, of)
     radiance = shading.shade(points, paint, lights, _shadows(props, gbuffer, surface, looks, lights))
     face = (region.flatten()[pixel] == int(Region.SKIN)) & ~clothed
     tone = complexion["skin"] @ radiance.new_tensor([0.2126, 0.7152, 0.0722])

@@ -86,7 +86,7 @@ def draw_accessories(
     # Thin sheets are seen from both sides.
     normal = normal * torch.where((normal * place).sum(1, keepdim=True) > 0, -1.0, 1.0)
     whole = torch.ones_like(found[:, 0])
-    points = shading.Points(place, normal, normal, 0.85 * whole, samples[splats.sample])
+    points = shading.LitPoints(place, normal, normal, 0.85 * whole, samples[splats.sample])
     own = found[:, 11:12] > 1  # see accessories.OWN_SKIN
     albedo = torch.where(own, found[:, 6:9] * skin[points.of], found[:, 6:9])
     paint = Paint(albedo, found[:, 10], found[:, 11] % 1, 0.2 + 0.6 * own[:, 0])

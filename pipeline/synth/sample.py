@@ -30,7 +30,7 @@ from pipeline.regions import ANSWER, Region
 from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
 from pipeline.synth.head import Head, draw_head
-from pipeline.synth.view import View, draw_view, draw_window
+from pipeline.synth.view import CameraPose, draw_view, draw_window
 
 _STREAMS = ("kind", "head", "view", "window", "look", "photo", "set")
 """Subjects with random numbers of their own; the order is part of every sample, so append only."""
@@ -67,7 +67,7 @@ class Parameters:
     props: int
     portrait: bool
     head: Head
-    view: View
+    view: CameraPose
     window: CropWindow
     look: looks.Look
 
@@ -262,7 +262,7 @@ def pose_heads(model: FaceModel, heads: Sequence[Head]) -> tuple[Tensor, Tensor]
     )
     vertices = vertices * stack([h.scale for h in heads])[:, None]
     vertices, eyes = ict.rotate_eyes(model, vertices, stack([h.gaze for h in heads]))
-    return vertices, ict.vertex_normals(model, vertices, eyes)
+    return vertices, ict.head_normals(model, vertices, eyes)
 
 
 @lru_cache(maxsize=4)

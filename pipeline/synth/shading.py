@@ -42,7 +42,7 @@ _COSINE = (1.0, 2 / 3, 1 / 4)
 """Clamped-cosine convolution of the three bands, divided by pi."""
 
 
-def harmonics(constant: Tensor, directions: Tensor, sharpness: Tensor, flux: Tensor) -> Tensor:
+def reflected_light(constant: Tensor, directions: Tensor, sharpness: Tensor, flux: Tensor) -> Tensor:
     """Reflected light of a white diffuse surface as a function of its normal: coefficients of `basis`.
 
     Args:
@@ -64,7 +64,7 @@ def harmonics(constant: Tensor, directions: Tensor, sharpness: Tensor, flux: Ten
 
 
 @dataclass(frozen=True)
-class Points:
+class LitPoints:
     """Visible surface points to be lit, N of a batch of B.
 
     Attributes:
@@ -89,7 +89,7 @@ def apply_each(rows: Tensor, matrices: Tensor, of: Tensor) -> Tensor:
     return torch.cat([part @ matrix for part, matrix in zip(rows.split(counts), matrices, strict=True)])
 
 
-def shade(points: Points, paint: Paint, numbers: dict[str, Tensor], shadows: list[Tensor]) -> Tensor:
+def shade(points: LitPoints, paint: Paint, numbers: dict[str, Tensor], shadows: list[Tensor]) -> Tensor:
     """Radiance (N, 3) of lit points.
 
     Args:
@@ -102,7 +102,7 @@ def shade(points: Points, paint: Paint, numbers: dict[str, Tensor], shadows: lis
     view = torch.nn.functional.normalize(-points.position, dim=1)
     normal = points.normal
     soft = paint.softness[:, None] * paint.albedo.new_tensor([0.55, 0.25, 0.12])
-    coefficients = harmonics(
+    coefficients = reflected_light(
         numbers["constant"], numbers["directions"], numbers["sharpness"], numbers["flux"]
     )
     # Occluded places of skin are lit by red light that bounced off skin.
@@ -124,7 +124,7 @@ def shade(points: Points, paint: Paint, numbers: dict[str, Tensor], shadows: lis
     return paint.albedo * diffuse + gloss
 
 
-def _mirrored(points: Points, paint: Paint, view: Tensor, numbers: dict[str, Tensor]) -> Tensor:
+def _mirrored(points: LitPoints, paint: Paint, view: Tensor, numbers: dict[str, Tensor]) -> Tensor:
     """Reflection (N, 3) of the surroundings' lobes."""
     of, normal, occlusion = points.of, points.normal, points.occlusion
     facing = (normal * view).sum(1).clamp(0, 1)

@@ -175,7 +175,7 @@ def shade_fibres(fibres: Fibres, numbers: dict[str, Tensor]) -> Tensor:
     """Radiance (N, 3) of strand points under stacked `light.Light` numbers."""
     tangent, outward, albedo, of = fibres.tangent, fibres.outward, fibres.albedo, fibres.of
     shade = fibres.shade
-    coefficients = shading.harmonics(
+    coefficients = shading.reflected_light(
         numbers["constant"], numbers["directions"], numbers["sharpness"], numbers["flux"]
     )
     ambient = shading.apply_each(shading.basis(outward), coefficients, of).clamp(min=0)

@@ -35,7 +35,7 @@ _ASPECTS = (1.0, 0.8, 0.75, 2 / 3, 0.5625)
 
 
 @dataclass(frozen=True)
-class View:
+class CameraPose:
     """One photo: the camera, and where the head is in front of it.
 
     Attributes:
@@ -112,7 +112,7 @@ def draw_pose(rng: np.random.Generator, portrait: bool) -> np.ndarray:
     return rotation_matrix(yaw, height, roll) @ rotation_matrix(0, nod, 0)
 
 
-def draw_view(rng: np.random.Generator, portrait: bool = False) -> View:
+def draw_view(rng: np.random.Generator, portrait: bool = False) -> CameraPose:
     """Draws a photo.
 
     Args:
@@ -131,7 +131,7 @@ def draw_view(rng: np.random.Generator, portrait: bool = False) -> View:
     rotation = rotation_between(np.array([0.0, 0.0, 1.0]), towards_camera) @ draw_pose(rng, portrait)
     window = np.exp(rng.uniform(*np.log([70, 900])))
     pixels = window * distance / (CROP_SCALE * _FACE_SIZE * focal)
-    return View(
+    return CameraPose(
         width=max(int(width * pixels), 64),
         height=max(int(height * pixels), 64),
         focal=focal * pixels,
@@ -140,7 +140,7 @@ def draw_view(rng: np.random.Generator, portrait: bool = False) -> View:
     )
 
 
-def draw_window(rng: np.random.Generator, view: View, landmarks: np.ndarray) -> CropWindow:
+def draw_window(rng: np.random.Generator, view: CameraPose, landmarks: np.ndarray) -> CropWindow:
     """Draws the crop window that a detector would give: the product's rule on jittered landmarks.
 
     Each landmark moves by 1.2 % of the face, all of them together by 5 %, and the window's scale by 11 %

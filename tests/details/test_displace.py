@@ -12,7 +12,7 @@ from pipeline.evaluate.metrics import angular_error
 from pipeline.evaluate.shapes import best_alignment, normal_image
 from pipeline.fitting.fit import fit_views
 from pipeline.fitting.head import fit_head
-from pipeline.fitting.observe import vertex_normals
+from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import NormalMap
 from pipeline.geometry.head_model import load_face_model
 from pipeline.pixels import scale_points
@@ -43,7 +43,7 @@ def photo_of(vertices, quads, state, window=14.0):
     image, there = normal_image(
         vertices,
         triangles,
-        vertex_normals(vertices, quads),
+        normals_of_quads(vertices, quads),
         focal=state.focal * scale,
         centre=scale_points(state.centre - [left, top], scale),
         width=SIDE,
@@ -62,7 +62,7 @@ def test_a_bump_comes_back(shape):
     grid = make_grid(quads, np.ones(len(flat), bool), 2)
     state = camera(distance=80)
     smooth = grid.refine((flat + state.position).astype(np.float32))
-    normals = vertex_normals(smooth, grid.levels[-1].quads)
+    normals = normals_of_quads(smooth, grid.levels[-1].quads)
     height = bump(smooth)
     found = displace(
         flat + state.position,
@@ -119,7 +119,7 @@ def test_where_the_normals_say_nothing_the_displacement_fades(head, grid):
     state = camera()
     face = state.to_camera(head.vertices(np.zeros(100), state.expression))
     smooth = grid.refine(face)
-    wavy = smooth + 0.1 * np.sin(4 * smooth[:, 1:2]) * vertex_normals(smooth, grid.levels[-1].quads)
+    wavy = smooth + 0.1 * np.sin(4 * smooth[:, 1:2]) * normals_of_quads(smooth, grid.levels[-1].quads)
     photo = take(head, np.zeros(100), state, surface=(wavy.astype(np.float32), grid.levels[-1].quads))
     half = photo.view.normals.confidence.copy()
     half[:, : SIDE // 2] = 0
@@ -137,7 +137,7 @@ def test_a_face_with_known_relief_comes_back_from_points_and_normals(head, grid)
     state = replace(camera(-15, 5), expression=expression)
     face = state.to_camera(head.vertices(identity, expression))
     smooth = grid.refine(face)
-    normals = vertex_normals(smooth, grid.levels[-1].quads)
+    normals = normals_of_quads(smooth, grid.levels[-1].quads)
     rest = grid.refine(head.neutral)
     waves = [np.sin(rest @ rng.normal(0, k, 3) + rng.uniform(0, 6)) / k for k in (1, 1, 2, 2)]
     relief = 0.04 * sum(waves) * grid.meant
@@ -153,7 +153,7 @@ def test_a_face_with_known_relief_comes_back_from_points_and_normals(head, grid)
     def degrees(vertices):
         shown, _ = photo.view.normals.sample(view.project(vertices))
         shown = shown @ photo.view.normals.to_camera(state.focal, state.centre).T
-        return angular_error(vertex_normals(vertices, grid.levels[-1].quads), shown)[seen].mean()
+        return angular_error(normals_of_quads(vertices, grid.levels[-1].quads), shown)[seen].mean()
 
     moved = best_alignment(found.vertices[seen], truth[seen])(found.vertices[seen])
     across = np.abs(((moved - truth[seen]) * photo.normals[seen]).sum(1)) * 10

@@ -6,13 +6,21 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces.window import LOOSE, OUTSIDE, Window, head_roll, lean, window_of_box, window_of_points
+from pipeline.faces.window import (
+    LOOSE,
+    OUTSIDE,
+    RolledWindow,
+    head_roll,
+    lean,
+    window_of_box,
+    window_of_points,
+)
 
 WINDOWS = [
-    Window(100, 80, 64),
-    Window(90.5, 90.25, 128, 30),
-    Window(60, 10, 220, -120),
-    Window(120, 70, 500, 180),
+    RolledWindow(100, 80, 64),
+    RolledWindow(90.5, 90.25, 128, 30),
+    RolledWindow(60, 10, 220, -120),
+    RolledWindow(120, 70, 500, 180),
 ]
 
 
@@ -39,7 +47,7 @@ def test_a_leaning_head_is_upright_in_the_crop():
     """The head leans by 40 degrees counter-clockwise: its chin lies to the right below its brow."""
     roll = 40.0
     down = np.array([np.sin(np.radians(roll)), np.cos(np.radians(roll))])
-    brow, chin = Window(50, 50, 100, roll).to_crop(np.array([[50, 50], 50 + 20 * down]), 100)
+    brow, chin = RolledWindow(50, 50, 100, roll).to_crop(np.array([[50, 50], 50 + 20 * down]), 100)
     assert np.allclose(chin - brow, [0, 20])
 
 
@@ -61,14 +69,14 @@ def test_windows_about_points_and_boxes():
 
 
 def test_beyond_the_border_is_grey():
-    crop = Window(0, 0, 100).crop(np.full((50, 50, 3), 200, np.uint8), 64)
+    crop = RolledWindow(0, 0, 100).crop(np.full((50, 50, 3), 200, np.uint8), 64)
     assert (crop[:30, :30] == OUTSIDE).all()
     assert (crop[34:60, 34:60] == 200).all()
-    assert (Window(-900, 20, 100).crop(np.full((50, 50, 3), 200, np.uint8), 64) == OUTSIDE).all()
+    assert (RolledWindow(-900, 20, 100).crop(np.full((50, 50, 3), 200, np.uint8), 64) == OUTSIDE).all()
 
 
 def test_large_faces_are_averaged():
     stripes = np.zeros((1024, 1024, 3), np.uint8)
     stripes[:, ::2] = 255
-    crop = Window(512, 512, 900, 10).crop(stripes, 128)
+    crop = RolledWindow(512, 512, 900, 10).crop(stripes, 128)
     assert np.abs(crop.astype(int) - 127).max() < 25

@@ -11,7 +11,7 @@ from pipeline.evaluate.metrics import angular_error, rotation_angle
 from pipeline.evaluate.shapes import best_alignment
 from pipeline.fitting.fit import FitConfig, FitError, fit_views
 from pipeline.fitting.head import fit_head
-from pipeline.fitting.observe import vertex_normals
+from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import Points
 from pipeline.geometry.head_model import load_face_model
 
@@ -34,7 +34,7 @@ def errors(head, photo, fit, k=0):
     found = view.to_camera(head.vertices(fit.identity, view.expression))
     skin, goal = head.skin, photo.vertices[: len(head.neutral)]
     moved = best_alignment(found[skin], goal[skin])(found[skin])
-    angle = angular_error(vertex_normals(found, head.quads)[skin], vertex_normals(goal, head.quads)[skin])
+    angle = angular_error(normals_of_quads(found, head.quads)[skin], normals_of_quads(goal, head.quads)[skin])
     return np.median(np.linalg.norm(moved - goal[skin], axis=1)) * 10, angle.mean()
 
 

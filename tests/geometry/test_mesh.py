@@ -8,8 +8,7 @@ from subdivision import divided
 
 from pipeline.details.grid import face_grid
 from pipeline.fitting.head import fit_head
-from pipeline.geometry.head_model import load_face_model
-from pipeline.geometry.head_model import vertex_normals as batch_normals
+from pipeline.geometry.head_model import head_normals, load_face_model
 from pipeline.geometry.mesh import (
     EYES,
     FACE,
@@ -67,7 +66,7 @@ def test_parts(topology):
 
 def test_normals_are_those_of_the_renderer(topology, neutral, ict_facekit):
     model = load_face_model(ict_facekit)
-    expected = batch_normals(model, model.neutral[None])[0].numpy()
+    expected = head_normals(model, model.neutral[None])[0].numpy()
     head = topology.only(*HEAD_PARTS)
     face = np.unique(head.only(FACE, "M_BackHead").faces)
     found = vertex_normals(neutral, head)

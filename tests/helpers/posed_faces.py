@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.evaluate.shapes import normal_image
 from pipeline.fitting.head import FitHead
-from pipeline.fitting.observe import vertex_normals
+from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import NormalMap, Points, View, ViewState
 from pipeline.pixels import scale_points
 from pipeline.synth.view import rotation_matrix
@@ -66,7 +66,7 @@ def take(
     """
     face = state.to_camera(head.vertices(identity, state.expression))
     vertices, quads = surface or (face, head.quads)
-    normals = vertex_normals(vertices, quads)
+    normals = normals_of_quads(vertices, quads)
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     ids = np.concatenate([head.dense, head.landmarks])
     rng = np.random.default_rng(seed)

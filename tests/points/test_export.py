@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import WeightsError
 from pipeline.faces.points import COUNT, SIZE, PointsFinder
-from pipeline.faces.window import Window
+from pipeline.faces.window import RolledWindow
 from pipeline.points.export import CropToPoints, export_points
 from pipeline.points.network import PointsNet
 
@@ -32,7 +32,7 @@ def test_onnx_answers_as_torch(network, exported):
     finder = PointsFinder(exported)
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     # A window that is the picture itself.
-    found = finder.look(image, Window((SIZE - 1) / 2, (SIZE - 1) / 2, SIZE))
+    found = finder.look(image, RolledWindow((SIZE - 1) / 2, (SIZE - 1) / 2, SIZE))
     with torch.no_grad():
         points, sigma, visible, rotation = (
             answer[0].numpy() for answer in CropToPoints(network, 1.5)(torch.from_numpy(image[None]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.faces.points import COUNT, DENSE, SIZE
-from pipeline.faces.window import Window
+from pipeline.faces.window import RolledWindow
 from pipeline.geometry.head_model import load_face_model
 from pipeline.points.draw import cut, draw_example, head_roll, jitter, true_window
 from pipeline.points.labels import decode_image, label_row, point_vertices, vertices_digest
@@ -61,7 +61,7 @@ def test_a_crop_is_the_picture_at_its_points(heads):
     """The colours at the points in a turned crop are those at the points in the picture."""
     for head in heads:
         window = true_window(head)
-        turned = Window(window.x, window.y, window.side, window.roll + 50)
+        turned = RolledWindow(window.x, window.y, window.side, window.roll + 50)
         example = cut(head, turned)
         image = cv2.GaussianBlur(decode_image(head.image, cv2.IMREAD_COLOR)[..., ::-1], (0, 0), 2)
         crop = cv2.GaussianBlur(example.image, (0, 0), 2 * SIZE / window.side)

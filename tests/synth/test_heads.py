@@ -15,7 +15,7 @@ from pipeline.regions import Region
 from pipeline.synth import labels
 from pipeline.synth.gbuffer import render_gbuffer
 from pipeline.synth.head import KINDS, draw_expression, draw_head
-from pipeline.synth.view import FACE_CENTRE, View, draw_view, draw_window, rotation_matrix
+from pipeline.synth.view import FACE_CENTRE, CameraPose, draw_view, draw_window, rotation_matrix
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def front_view(model, vertices, size=128, rotation=None):
         focal=torch.full((count,), 2.0 * size),
         centre=torch.full((count, 2), (size - 1) / 2),
     )
-    normals = ict.vertex_normals(model, vertices, eyes)
+    normals = ict.head_normals(model, vertices, eyes)
     return render_gbuffer(model, vertices, normals, mouth_open=torch.zeros(count), cameras=cameras, size=size)
 
 
@@ -68,7 +68,7 @@ def test_identity_and_expression_add_up(model):
 
 def test_vertex_normals_point_outwards_and_match_the_faces(model):
     vertices = vertices_of(model)
-    normals = ict.vertex_normals(model, vertices)[0]
+    normals = ict.head_normals(model, vertices)[0]
     used = torch.unique(model.faces)
     torch.testing.assert_close(normals[used].norm(dim=1), torch.ones(len(used)), atol=1e-4, rtol=0)
     tip = model.landmarks[30]
@@ -159,7 +159,7 @@ def test_rotations_and_angles():
     for yaw, pitch, roll in [(0.3, -0.2, 0.4), (-1.2, 0.3, -0.1), (0, 0, 0)]:
         rotation = rotation_matrix(0, 0, 0) @ rotation_matrix(yaw, 0, 0)
         rotation = rotation_matrix(yaw, 0, 0) @ rotation_matrix(0, pitch, 0) @ rotation_matrix(0, 0, roll)
-        view = View(100, 100, 100.0, rotation, np.zeros(3))
+        view = CameraPose(100, 100, 100.0, rotation, np.zeros(3))
         np.testing.assert_allclose(view.angles(), np.degrees([yaw, pitch, roll]), atol=1e-9)
 
 

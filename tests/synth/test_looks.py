@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.geometry.cameras import Cameras
-from pipeline.geometry.head_model import load_face_model, rotate_eyes, vertex_normals
+from pipeline.geometry.head_model import head_normals, load_face_model, rotate_eyes
 from pipeline.regions import Region
 from pipeline.synth import (
     accessories,
@@ -50,7 +50,7 @@ def frontal(model, count=1, size=96, distance=60.0):
         focal=torch.full((count,), size * distance / 32),
         centre=torch.full((count, 2), (size - 1) / 2),
     )
-    normals = vertex_normals(model, vertices, eyes)
+    normals = head_normals(model, vertices, eyes)
     return render_gbuffer(model, vertices, normals, mouth_open=torch.zeros(count), cameras=cameras, size=size)
 
 
@@ -75,7 +75,7 @@ def sphere(count=2000):
     normal[:, 2] = np.abs(normal[:, 2])
     normal = torch.tensor(normal / np.linalg.norm(normal, axis=1, keepdims=True), dtype=torch.float32)
     one, of = torch.ones(count), torch.zeros(count, dtype=torch.int64)
-    points = shading.Points(normal * 5 + torch.tensor([0, 0, -1000.0]), normal, normal, one, of)
+    points = shading.LitPoints(normal * 5 + torch.tensor([0, 0, -1000.0]), normal, normal, one, of)
     return points, skin.Paint(torch.full((count, 3), 0.5), 0 * one, 0.5 * one, 0 * one)
 
 
@@ -110,7 +110,7 @@ def test_bleeding_skin_is_lit_beyond_the_terminator_and_there_it_is_red():
 def test_harmonics_of_a_constant_surrounding_light_every_normal_alike():
     points, _ = sphere()
     numbers = plain_light(constant=torch.tensor([[0.2, 0.4, 0.8]]))
-    got = shading.basis(points.normal) @ shading.harmonics(
+    got = shading.basis(points.normal) @ shading.reflected_light(
         numbers["constant"], numbers["directions"], numbers["sharpness"], numbers["flux"]
     )
     torch.testing.assert_close(got[0], torch.tensor([[0.2, 0.4, 0.8]]).expand_as(got[0]))
@@ -123,7 +123,7 @@ def test_harmonics_of_a_lobe_come_near_its_integral():
     axis, sharp, flux = np.array([0.6, 0.0, 0.8]), 2.0, 3.0
     density = np.exp(sharp * (directions @ axis - 1))
     density *= flux / density.mean() / (4 * np.pi)
-    coefficients = shading.harmonics(
+    coefficients = shading.reflected_light(
         torch.zeros(1, 3),
         torch.tensor(axis, dtype=torch.float32).expand(1, 1, 3),
         torch.full((1, 1), sharp),
