@@ -79,6 +79,9 @@ class FaceFinder:
         detector: A detector to use in place of the configured one.
         storage: How remote landmark files are reached.
 
+    Attributes:
+        detector_name: See `detector_name`; "custom" for one that was passed.
+
     Raises:
         ConfigError: Mode custom: the detector cannot be had.
     """
@@ -89,6 +92,7 @@ class FaceFinder:
         self._config = config
         self._by_uri = detector is None and config.mode == "files"
         self._detector: Any = detector or _build_detector(config, storage)
+        self.detector_name = "custom" if detector else detector_name(config)
         self._points = PointsFinder() if detector is None and config.mode == "auto" else None
         if not self._by_uri and self._points is None:
             self._predictor  # noqa: B018 - loaded now: not a part of the first photo's time
@@ -170,6 +174,13 @@ def select(detections: list[Detection], config: DetectConfig) -> list[Detection]
     # Equal areas are common, since dlib's boxes come in steps: the rest of the key fixes the order.
     large.sort(key=lambda face: (-face.area, -face.score, face.box))
     return large[:1] if config.faces == "largest" else large
+
+
+def detector_name(config: DetectConfig) -> str:
+    """Returns what finds the faces here: libfacedetection, hog, cnn, files, or a detector of one's own."""
+    if config.mode == "auto" and libfacedetection.is_available():
+        return "libfacedetection"
+    return config.detector or (config.mode if config.mode in ("cnn", "files") else "hog")
 
 
 def _build_detector(config: DetectConfig, storage: StorageConfig | None) -> Any:

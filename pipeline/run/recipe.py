@@ -117,7 +117,7 @@ class Recipe:
         record: Its records.
         group: Makes items of the listed photos; one record comes of each.
         models: Checks what the configuration names, and returns the models that decide the results beside
-            it: name -> {"name", "sha256", ...}.
+            it: name -> {"name", and "sha256" where it has one, ...}.
         joins: Whether photos with the same bytes have the same results.
         device: Where the network computes, as far as the configuration says: auto, cpu, cuda or cuda:N.
         report: Writes the page of a run, and returns where it is.

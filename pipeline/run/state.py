@@ -164,7 +164,7 @@ def _identity(recipe: Recipe, state: dict[str, Any]) -> Iterator[tuple[str, Any]
     yield "input", state["input"]
     yield "limit", state["limit"]
     for name, model in state["models"].items():
-        yield name, f"{model['name']} {model['sha256'][:12]}"
+        yield name, f"{model['name']} {model.get('sha256', '')[:12]}".strip()
     for field, value in _flat(state["config"]):
         if not any(field == free or field.startswith(f"{free}.") for free in (*FREE_FIELDS, *recipe.free)):
             yield field, value

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.images.items import ListedItem
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import encode_normals
-from pipeline.recipes.crop_stage import NO_FACE
+from pipeline.recipes.crop_stage import NO_FACE, POINTS_FIELDS
 from pipeline.recipes.face_record import FORMAT
 from pipeline.run import records
 from pipeline.run.shards import commit_shard
@@ -57,7 +57,9 @@ def face(
         "index": index,
         "box": [110.0 + 100 * index, 90.0, 209.0 + 100 * index, 189.0],
         "score": 1.5,
+        "detector": "hog",
         "landmarks": landmarks.astype(np.float32).ravel().tolist(),
+        **dict.fromkeys(POINTS_FIELDS),
         "crop_window": {"left": 85, "top": 65, "size": 150},
         "crop_png": encode_png(crop),
         "normal_png": encode_png(encode_normals(normals, bits, convention)),

@@ -14,13 +14,15 @@ from normals_run import chunk_of, work_in
 from PIL import ExifTags, Image
 
 from pipeline.faces.crop import CropShape, CropWindow, crop_window, cut_encoded
-from pipeline.faces.detect import DetectConfig
+from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.images.decode import DecodeConfig
 from pipeline.images.png import decode_png
-from pipeline.recipes.crop_stage import CropStage
-from pipeline.recipes.normals import RECIPE, NormalsRun
+from pipeline.recipes.crop_stage import POINTS_FIELDS, CropStage
+from pipeline.recipes.face_record import FORMAT, check_faces
+from pipeline.recipes.normals import RECIPE, NormalsRun, models
 from pipeline.run.items import Chunk
 from pipeline.run.recipe import Stage
+from pipeline.run.records import to_table
 from pipeline.run.stages import RecipeStage
 from pipeline.storage.store import Store
 
@@ -140,6 +142,33 @@ class TestStage:
         items = self.run(detect, encode(photo, "PNG"), encode(photo[::2], "PNG")).items
         assert [item.record["status"] for item in items] == [None, "no_face"]
         assert items[1].handed_on is None
+
+    def test_the_record_says_what_the_points_network_found(self, astronaut):
+        detect = DetectConfig(mode="auto")
+        (item,) = self.run(detect, encode(astronaut, "PNG")).items
+        table = to_table([item.record | {"status": "ok"}], FORMAT)
+        ((face,),) = table["faces"].to_pylist()
+        finder = FaceFinder(detect)
+        (found,) = (face.points for face in finder(astronaut))
+        points = np.reshape(np.float32(face["points"]), (500, 3))
+        np.testing.assert_array_equal(points[:, :2], found.points)
+        np.testing.assert_array_equal(points[:, 2], found.sigma[:500])
+        np.testing.assert_allclose(np.array(face["visible"]) / 255, found.visible[:500], atol=0.002)
+        np.testing.assert_array_equal(np.reshape(np.float32(face["rotation"]), (3, 3)), found.rotation)
+        assert face["points_sigma"] == pytest.approx(found.relative_sigma)
+        assert (
+            face["detector"] == finder.detector_name == models(NormalsRun(detect=detect))["detector"]["name"]
+        )
+        # What is left is that the network's stage has not been there.
+        assert list(check_faces(table.to_pylist()[0], NormalsRun(), True)) == [
+            "has a face without normal_png"
+        ]
+
+    def test_other_detectors_leave_the_points_out(self, detect, photo):
+        (item,) = self.run(detect, encode(photo, "PNG")).items
+        for face in item.record["faces"]:
+            assert {face[name] for name in POINTS_FIELDS} == {None}
+            assert face["detector"] == "files"
 
     def test_the_focal_length_is_kept(self, detect, photo):
         exif = Image.Exif()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DecodeError
 from pipeline.images.items import ListedFile, ListedItem
+from pipeline.recipes.crop_stage import POINTS_FIELDS
 from pipeline.recipes.face_record import CROP_WINDOW, FACE, FORMAT, SCHEMA
 from pipeline.run import records
 
@@ -26,7 +27,9 @@ def a_face() -> dict:
         "index": 0,
         "box": [1.0, 2.0, 3.0, 4.0],
         "score": 0.5,
+        "detector": "hog",
         "landmarks": [float(number) for number in range(136)],
+        **dict.fromkeys(POINTS_FIELDS),
         "crop_window": {"left": 1, "top": 2, "size": 3},
         "crop_png": b"crop",
         "normal_png": b"normal",
@@ -40,7 +43,12 @@ def test_schema_is_the_promised_one():
             "index": pa.int32(),
             "box": pa.list_(pa.float32(), 4),
             "score": pa.float32(),
+            "detector": pa.string(),
             "landmarks": pa.list_(pa.float32()),
+            "points": pa.list_(pa.float32()),
+            "visible": pa.list_(pa.uint8()),
+            "rotation": pa.list_(pa.float32()),
+            "points_sigma": pa.float32(),
             "crop_window": pa.struct({"left": pa.int32(), "top": pa.int32(), "size": pa.int32()}),
             "crop_png": pa.binary(),
             "normal_png": pa.binary(),

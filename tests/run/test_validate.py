@@ -234,6 +234,12 @@ def as_png(array: np.ndarray) -> bytes:
 
 
 FLAT = np.full((256, 256, 3), (128, 128, 200), np.uint8)
+POINTS = {
+    "points": [1.0, 2.0, 0.5] * 500,
+    "visible": [255] * 500,
+    "rotation": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+    "points_sigma": 0.01,
+}
 WHOLE = encode_png(np.zeros((256, 256), np.uint8))
 
 
@@ -262,6 +268,12 @@ class TestRecords:
             (with_face(landmarks=[float("nan")] * 136), "landmarks are not 68 points"),
             (with_face(crop_window={"left": 300, "top": 0, "size": 150}), "window is not within the photo"),
             (with_face(mask_png=None), "has a face without mask_png"),
+            (with_face(detector=None), "has a face without detector"),
+            (with_face(**POINTS | {"rotation": None}), "with a part of what is known of its points"),
+            (with_face(**POINTS | {"points": [1.0] * 1499}), "points are not 500 with a sigma each"),
+            (with_face(**POINTS | {"points": [1.0, 2.0, 0.0] * 500}), "points have no sigma"),
+            (with_face(**POINTS | {"visible": [255] * 136}), "visibilities are not 500"),
+            (with_face(**POINTS | {"rotation": [1.0] * 9}), "rotation is none"),
             (with_face(crop_png=b""), "crop_png is no PNG of 256x256"),
             (with_face(crop_png=as_png(FLAT[:128])), "crop_png is no PNG of 256x256"),
             (with_face(crop_png=as_png(FLAT[..., 0])), "crop_png is no PNG of 256x256"),
