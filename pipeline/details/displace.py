@@ -10,8 +10,9 @@ gradients, coarse to fine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from pydantic import Field
 from scipy import sparse
@@ -21,6 +22,9 @@ from pipeline.details.grid import Grid, Level
 from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import NormalMap, ViewState
 from pipeline.geometry.visibility import seen
+
+_EDGE = 1.2
+"""Width in cm of the strip along the edge of what the normals cover in which the displacement fades."""
 
 
 class DisplaceConfig(Section):
@@ -77,6 +81,7 @@ def displace(
     to_camera = view.normal_to_camera(normals).T.astype(np.float32)
     pixel = -smooth[:, 2].mean() / view.focal / normals.scale  # cm of the face per pixel of the map
     height = np.zeros(grid.levels[0].count, np.float32)
+    trust *= _inwards(normals, view.project(smooth), pixel)
     weight = trust
     for number, level in enumerate(grid.levels):
         if number:
@@ -93,6 +98,24 @@ def displace(
         height = _conjugate_gradients(matrix, right, height, config.iterations[number])
         height = np.clip(height, -config.most, config.most)
     return Displacement(smooth, own, height, weight.astype(np.float32))
+
+
+def _inwards(normals: NormalMap, photo: np.ndarray, pixel: float) -> np.ndarray:
+    """(N,) 0..1: 0 where the answers of the map end, 1 from `_EDGE` inwards, so that there is no step.
+
+    Args:
+        normals: The map.
+        photo: (N, 2) pixels of the photo.
+        pixel: Centimetres of the face per pixel of the map.
+    """
+    # Specks without an answer are no edge: the normals beside them are filled in by the smoothing.
+    there = cv2.morphologyEx(
+        (normals.confidence > 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)
+    )
+    there = np.pad(there, 1)  # beyond the map there is no answer either
+    distance = cv2.distanceTransform(there, cv2.DIST_L2, 5)[1:-1, 1:-1] * pixel / _EDGE
+    share = np.clip(distance, 0, 1)
+    return replace(normals, confidence=(share**2 * (3 - 2 * share)).astype(np.float32)).sample(photo)[1]
 
 
 def _trust(smooth: np.ndarray, own: np.ndarray, view: ViewState, grid: Grid) -> np.ndarray:

@@ -7,9 +7,14 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from pipeline.fitting.head import FitHead
+from pipeline.geometry.head_model import NARROW_FACE_VERTICES
 from pipeline.geometry.subdivide import Subdivision, subdivide, unique_edges
+
+_BORDER = 1.5
+"""Width in cm of the strip along the border of the narrow face in which the displacement fades."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,9 @@ class Grid:
 @lru_cache(maxsize=3)
 def face_grid(head: FitHead, number: int) -> Grid:
     """The grid of the face, `number` times subdivided (2: 148,402 vertices some .6 mm apart; seconds)."""
-    return make_grid(head.quads, head.skin, number)
+    beyond = cKDTree(head.neutral[NARROW_FACE_VERTICES:])
+    inwards = np.clip(beyond.query(head.neutral)[0] / _BORDER, 0, 1)
+    return make_grid(head.quads, head.skin * inwards, number)
 
 
 def make_grid(quads: np.ndarray, meant: np.ndarray, number: int) -> Grid:
@@ -73,7 +80,7 @@ def make_grid(quads: np.ndarray, meant: np.ndarray, number: int) -> Grid:
 
     Args:
         quads: (Q, 4) int64 vertex ids.
-        meant: (F,) bool: vertices that may be displaced.
+        meant: (F,) 0..1: how far a vertex may be displaced.
         number: Times to subdivide, at least 1.
     """
     count = len(meant)

@@ -59,7 +59,7 @@ def test_a_bump_comes_back(shape):
     quads, flat = sheet(41, 10.0)
     if shape == "sphere":
         flat[:, 2] = np.sqrt(9.0**2 - (flat[:, :2] ** 2).sum(1)) - 9.0
-    grid = make_grid(quads, np.ones(len(flat), bool), 2)
+    grid = make_grid(quads, np.ones(len(flat)), 2)
     state = camera(distance=80)
     smooth = grid.refine((flat + state.position).astype(np.float32))
     normals = normals_of_quads(smooth, grid.levels[-1].quads)
@@ -78,7 +78,7 @@ def test_a_bump_comes_back(shape):
 
 def test_screening_leaves_wide_shapes_to_the_face():
     quads, flat = sheet(41, 10.0)
-    grid = make_grid(quads, np.ones(len(flat), bool), 2)
+    grid = make_grid(quads, np.ones(len(flat)), 2)
     state = camera(distance=80)
     smooth = grid.refine((flat + state.position).astype(np.float32))
     gains = {}
