@@ -17,11 +17,13 @@ class SeenIds:
     """Which URIs were seen, in 16 bytes each: the id, and 8 more bytes of the digest to tell URIs apart.
 
     Recent ones are held in a dictionary, all others in two sorted arrays.
+
+    Args:
+        recent: How many are recent.
     """
 
-    RECENT = 1 << 17
-
-    def __init__(self) -> None:
+    def __init__(self, recent: int = 1 << 17):
+        self._most_recent = recent
         self._recent: dict[int, int] = {}
         self._ids = np.empty(0, np.int64)
         self._checks = np.empty(0, np.int64)
@@ -47,7 +49,7 @@ class SeenIds:
                 known = int(self._checks[position])
         if known is None:
             self._recent[number] = check
-            if len(self._recent) >= self.RECENT:
+            if len(self._recent) >= self._most_recent:
                 self._merge()
             return True
         if known != check:

@@ -128,6 +128,8 @@ def retry_run(  # noqa: PLR0917
         return replace(outcome, shards=len(written), counts=counts, open=len(still_open))
 
     if not before:
+        for name in killed:
+            drop_scratch(store, name)
         return replace(compare(Counts(), Counts(), chosen, empty), counts=add_up(committed))
     try:
         with stoppable():

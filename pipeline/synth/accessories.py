@@ -39,9 +39,9 @@ SHARES = {
 """Kinds of things and their shares."""
 
 
-def paint_accessory(rng: np.random.Generator) -> np.ndarray:
-    """Makes a thing: (POINTS, ATTRIBUTES) float32."""
-    kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+def paint_accessory(rng: np.random.Generator, shares: dict[str, float] = SHARES) -> np.ndarray:
+    """Makes a thing of one of some kinds: (POINTS, ATTRIBUTES) float32."""
+    kind = str(rng.choice(list(shares), p=list(shares.values())))
     parts = _MAKERS[kind](rng)
     areas = np.array([part.area for part in parts])
     counts = np.floor(areas / areas.sum() * POINTS).astype(int)

@@ -70,9 +70,9 @@ def draw_backdrop(rng: np.random.Generator) -> Backdrop:
     return Backdrop(corner.astype(np.float32), scale, mirror, tint.astype(np.float32))
 
 
-def paint_background(rng: np.random.Generator) -> np.ndarray:
-    """Paints a background: (SIZE, SIZE, 3) float32 sRGB 0..1."""
-    kind = str(rng.choice(list(KINDS), p=np.array(list(KINDS.values())) / sum(KINDS.values())))
+def paint_background(rng: np.random.Generator, kinds: dict[str, float] = KINDS) -> np.ndarray:
+    """Paints a background of one of some kinds: (SIZE, SIZE, 3) float32 sRGB 0..1."""
+    kind = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
     image = np.clip(_PAINTERS[kind](rng), 0, 1).astype(np.float32)
     if kind not in ("bokeh", "studio") and rng.random() < 0.75:
         image = cv2.GaussianBlur(image, (0, 0), float(np.exp(rng.uniform(np.log(1), np.log(7)))))

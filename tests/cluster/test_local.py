@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import pyarrow.dataset
 import pytest
+from bad_images import encode, portrait
+from faulty_detector import REFERENCE, mark
 from normals_run import run_normals
 from ports import free_ports
 
@@ -27,18 +29,29 @@ ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ROOT / "tests" / "photos"
 
 COPIES = 10
-"""Of each of the test photos: enough work for nodes to come and go in the middle of it."""
+"""Of each of the test photos."""
 
 PATIENCE = 600.0
 """Seconds that anything may take on a busy machine."""
 
-SETTINGS = ["plan.shard_size=16", "output.report=false"]
+SETTINGS = [
+    "plan.shard_size=16",
+    "output.report=false",
+    "detect.mode=custom",
+    f"detect.detector={REFERENCE}",
+    "limits.photo_seconds=600",
+]
 
 
 class Cluster:
-    """Raylets of this machine as nodes of a Ray cluster of its own."""
+    """Raylets of this machine as nodes of a Ray cluster of its own.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: Of its log.
+        flag: While there is this file, the last photo is not done.
+    """
+
+    def __init__(self, folder: Path, flag: Path):
         self.gcs, self.dashboard, self.client, self.agent = free_ports(4)
         self.log = folder / "cluster.log"
         # Short, since it holds sockets, whose paths have a limit.
@@ -52,6 +65,8 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_worker_niceness": "0",  # a busy machine would starve the workers
+            "PYTHONPATH": str(ROOT / "tests" / "helpers"),
+            "FACET_TEST_WAIT": str(flag),
         }
 
     def start_head(self) -> None:
@@ -128,8 +143,14 @@ def wait_for(condition: Callable[[], bool], report: Callable[[], str]) -> None:
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    cluster = Cluster(tmp_path)
+def flag(tmp_path) -> Path:
+    (tmp_path / "wait").touch()
+    return tmp_path / "wait"
+
+
+@pytest.fixture
+def cluster(tmp_path, flag):
+    cluster = Cluster(tmp_path, flag)
     try:
         cluster.start_head()
         yield cluster
@@ -145,13 +166,14 @@ def photos(tmp_path) -> Path:
         for copy in range(COPIES):
             # Other bytes, or all but one would be computed once and referred to.
             (folder / f"{photo.stem}-{copy}.jpg").write_bytes(photo.read_bytes() + bytes([copy]))
+    (folder / "z.png").write_bytes(encode(mark(portrait(200), "wait"), "PNG"))
     return folder
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_a_submitted_job_outlives_its_nodes(cluster, photos, tmp_path):
+def test_a_submitted_job_outlives_its_nodes(cluster, photos, tmp_path, flag):
     out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
     worker = ("--num-cpus=1", "--num-gpus=1")  # a pretended GPU: the network runs on the CPU
     first = cluster.add_worker(*worker)
@@ -171,6 +193,7 @@ def test_a_submitted_job_outlives_its_nodes(cluster, photos, tmp_path):
     cluster.add_worker(*worker)
     cluster.kill(first)
     done = len(list((out / "_done").glob("*.json")))
+    flag.unlink()
     wait_for(lambda: job.poll() is not None, cluster.report)
     assert job.returncode == 0, cluster.report()
     assert done < len(list((out / "_done").glob("*.json")))

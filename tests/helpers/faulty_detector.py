@@ -70,7 +70,8 @@ FAULTS = {
     "print": print_much,
     "fail": fail,
     "fail_for_all": fail_for_all,
-    "wait": lambda: wait_while_there(Path(os.environ["FACET_TEST_WAIT"])),
+    "wait": lambda: wait_for_test(600),
+    "linger": lambda: wait_for_test(5),
     "once": lambda: fail_once(Path(os.environ["FACET_TEST_ONCE"])),
 }
 
@@ -86,8 +87,11 @@ CODES = {
 """Fault -> error code of the photo's record."""
 
 
-def wait_while_there(flag: Path) -> None:
-    while flag.exists():
+def wait_for_test(seconds: float) -> None:
+    """Waits until the test removes its flag, but no longer than this."""
+    flag = Path(os.environ.get("FACET_TEST_WAIT", "/nowhere"))
+    end = time.monotonic() + seconds
+    while flag.exists() and time.monotonic() < end:
         time.sleep(0.01)
 
 

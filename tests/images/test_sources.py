@@ -327,9 +327,8 @@ class TestIds:
         with pytest.raises(InputError, match=r"same id .* b\.jpg"):
             seen.add(b"12345678" + b"b" * 24, "b.jpg")
 
-    def test_all_are_remembered_however_many(self, monkeypatch):
-        monkeypatch.setattr(ids.SeenIds, "RECENT", 7)
-        seen = ids.SeenIds()
+    def test_all_are_remembered_however_many(self):
+        seen = ids.SeenIds(recent=7)
         digests = [hashlib.sha256(bytes([index])).digest() for index in range(100)]
         assert all(seen.add(digest, "") for digest in digests)
         assert not any(seen.add(digest, "") for digest in digests)

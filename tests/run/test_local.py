@@ -21,6 +21,7 @@ from bad_images import encode, portrait
 from click.testing import CliRunner
 from faulty_detector import REFERENCE, Die, mark
 from faulty_store import FaultyStore, full_disk
+from killed_at import kill_at
 from normals_run import run_normals
 
 from jobs import entry
@@ -35,7 +36,6 @@ from pipeline.normals.encoding import decode_normals
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import job
 from pipeline.run.config import EngineConfig
-from pipeline.run.engines import local
 from pipeline.run.folder import RunRequest
 from pipeline.run.job import Result
 from pipeline.run.markers import committed_shards
@@ -178,10 +178,14 @@ class TestResume:
         assert result.counts.images == len(mixed_photos[1])
         assert any("are done; going on" in line for line in lines)
 
-    def test_complete_run_is_not_done_again(self, few_photos, tmp_path, run, monkeypatch):
+    def test_complete_run_is_not_done_again(self, few_photos, tmp_path, run, random_weights):
+        def fail(stage):
+            raise AssertionError
+
         first = run(few_photos, tmp_path, limit=3)
-        monkeypatch.setattr(local, "AllStages", None)
-        again = run(few_photos, tmp_path, limit=3)
+        recipe = replace(RECIPE, stages=tuple(replace(stage, make=fail) for stage in RECIPE.stages))
+        config = load_config(NormalsRun, None, [f"normals.weights={random_weights}", "plan.shard_size=8"])
+        again = job.run(RunRequest(recipe, str(few_photos), str(tmp_path), config, 3))
         assert first.counts == again.counts
         assert again.counts.images == 3
 
@@ -364,10 +368,8 @@ def started(waiting_photos, tmp_path, random_weights, monkeypatch):
 @pytest.fixture(scope="module")
 def undisturbed(waiting_photos, random_weights, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FACET_TEST_WAIT", "/nowhere")
-        config = load_config(NormalsRun, None, in_small_chunks(random_weights))
-        run_normals(str(waiting_photos), str(out), config)
+    config = load_config(NormalsRun, None, in_small_chunks(random_weights))
+    run_normals(str(waiting_photos), str(out), config)
     return shard_bytes(out)
 
 
@@ -400,10 +402,19 @@ class TestStopping:
         started().kill()
         check_goes_on(waiting_photos, tmp_path / "out", random_weights, undisturbed)
 
-    def test_worker_processes_end_with_a_stopped_run(
-        self, waiting_photos, tmp_path, random_weights, undisturbed, monkeypatch
+    @pytest.mark.parametrize("name", ["records/shard-00001.parquet", "_done/00001.json"])
+    def test_run_killed_within_a_commit_goes_on(
+        self, waiting_photos, tmp_path, random_weights, undisturbed, name
     ):
-        monkeypatch.setenv("FACET_TEST_WAIT", "/nowhere")
+        out = tmp_path / "out"
+        settings = [part for text in in_small_chunks(random_weights) for part in ("--set", text)]
+        kill_at(name, "jobs.normals", str(waiting_photos), str(out), "--engine", "local", *settings)
+        assert committed_shards(Store(str(out))) == {0}
+        check_goes_on(waiting_photos, out, random_weights, undisturbed)
+
+    def test_worker_processes_end_with_a_stopped_run(
+        self, waiting_photos, tmp_path, random_weights, undisturbed
+    ):
         seen = []
 
         def stop(counts):

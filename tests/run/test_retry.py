@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 from bad_images import encode, portrait
 from click.testing import CliRunner
 from faulty_store import FaultyStore
+from killed_at import kill_at
 from normals_run import run_normals
 
 from jobs.retry import command
@@ -25,9 +23,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.images.png import decode_png
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.counts import Counts
-from pipeline.run.engines import local
 from pipeline.run.retry import compare, describe, having, retry_run
-from pipeline.run.shards import commit_shard
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
@@ -279,37 +275,32 @@ class TestInterrupted:
         assert_same(lacking, whole)
         assert not (lacking / "_work").exists()
 
-    def test_lost_work_costs_no_shard(self, lacking, monkeypatch):
-        def lost(work, shard, counts):
-            work.store.remove(f"_work/{work.session}")
-            commit_shard(work, shard, counts)
+    def test_lost_work_costs_no_shard(self, lacking):
+        def lose(name):
+            if name.startswith("_work/"):
+                shutil.rmtree(lacking / "_work", ignore_errors=True)
 
         before = content_of(lacking / "records"), content_of(lacking / "_done")
-        monkeypatch.setattr(local, "commit_shard", lost)
         with pytest.raises(OutputError, match="is gone"):
-            retry(lacking, "not_found")
+            retry(FaultyStore(str(lacking), lose, "open"), "not_found")
         assert (content_of(lacking / "records"), content_of(lacking / "_done")) == before
 
-    def test_killed_retry_is_done_by_the_next(self, lacking, whole, start):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.retry", str(lacking), "--codes", "not_found"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            while not list(lacking.glob("_work/*/*/0000.parquet")):
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.001)
-        finally:
-            process.kill()
-            process.communicate()
-        # The first chunk of a shard had just been written; that shard may have been about to be committed.
-        if still_open := validate_run(RECIPE, str(lacking), workers=1).open:
-            assert still_open == [0]
+    @pytest.mark.parametrize(
+        ("name", "done_again"),
+        [
+            ("_work/.*/00000/0001.parquet", []),
+            ("records/shard-00000.parquet", [0]),
+            ("_done/00002.json", [2]),
+        ],
+    )
+    def test_killed_retry_is_done_by_the_next(self, lacking, whole, start, name, done_again):
+        kill_at(name, "jobs.retry", str(lacking), "--codes", "not_found")
+        assert validate_run(RECIPE, str(lacking), workers=1).open == done_again
+        if done_again:  # killed within the commit of a shard
             start(lacking)
         retry(lacking, "not_found")
         assert_same(lacking, whole)
+        assert not (lacking / "_work").exists()
 
 
 def test_what_became_of_the_photos_follows_from_the_sums():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+from bad_images import encode, portrait
+from faulty_detector import REFERENCE, mark
 from normals_run import count_rows, make_plan, run_normals, work_in, write_rows
 from PIL import Image
 from run_folder import failed
@@ -28,16 +31,25 @@ from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
 PHOTOS = Path(__file__).parents[1] / "photos"
-SETTINGS = ["plan.shard_size=1", "engine.name=local", "engine.cpus=1", "output.report=false"]
+SETTINGS = [
+    "plan.shard_size=1",
+    "engine.name=local",
+    "engine.cpus=1",
+    "output.report=false",
+    "detect.mode=custom",
+    f"detect.detector={REFERENCE}",
+    "limits.photo_seconds=600",
+]
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Folder of a few photos and a file that is none."""
+    """Folder of a few photos, the last of which waits when a test says so, and files that are none."""
     folder = tmp_path_factory.mktemp("photos")
-    for name in ("rendered_1.jpg", "rendered_2.jpg", "rendered_3.jpg"):
+    for name in ("rendered_1.jpg", "rendered_2.jpg"):
         with Image.open(PHOTOS / name) as photo:
             photo.resize((256, 256 * photo.height // photo.width)).save(folder / name)
+    (folder / "waits.png").write_bytes(encode(mark(portrait(200), "wait"), "PNG"))
     (folder / "long.jpg").write_bytes(bytes(1000))
     (folder / "broken.jpg").write_bytes(b"no image")
     (folder / "empty.jpg").write_bytes(b"")
@@ -81,15 +93,24 @@ def check(out: Path, alone: dict[str, bytes], source: Path) -> None:
 
 
 @pytest.fixture
-def start(photos, random_weights):
+def flag(tmp_path) -> Path:
+    return tmp_path / "wait"
+
+
+@pytest.fixture
+def start(photos, random_weights, flag):
     """Starts `facet normals` as a process."""
     processes = []
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    environment = os.environ | {"PYTHONPATH": paths, "FACET_TEST_WAIT": str(flag)}
 
     def start(out: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "jobs.normals", str(photos), str(out), "--log-json"]
         for setting in [*SETTINGS, f"normals.weights={random_weights}"]:
             command += ["--set", setting]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         processes.append(process)
         return process
 
@@ -118,17 +139,19 @@ def test_two_processes_started_at_once(start, photos, tmp_path, alone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_end_of_one_does_not_harm_the_other(start, photos, tmp_path, alone, run, number):
+def test_end_of_one_does_not_harm_the_other(start, photos, tmp_path, alone, run, flag, number):
     out = tmp_path / "out"
+    flag.touch()
     one, other = start(out), start(out)
-    while not committed_shards(Store(str(out))):
+    while len(committed_shards(Store(str(out)))) < len(alone) - 1:
         assert (one.poll(), other.poll()) == (None, None), other.communicate()
         time.sleep(0.01)
     one.send_signal(number)
+    one.communicate(timeout=240)
+    assert one.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    flag.unlink()
     _, stderr = other.communicate(timeout=240)
     assert other.returncode == 0, stderr
-    one.communicate(timeout=240)
-    assert one.returncode in (0, 130, -signal.SIGKILL)
     run(photos, out)  # removes what a killed process has left
     check(out, alone, photos)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -268,17 +267,21 @@ class TestRun:
         assert content(client, f"s3://{bucket}/run [1]x") == {"mine.txt": b"2"}
 
     @pytest.mark.slow
-    def test_a_killed_run_goes_on(self, run, swift, photos, undisturbed, bucket, client, random_weights):
+    @pytest.mark.parametrize("name", ["records/shard-00001", "_done/00001"])
+    def test_a_run_killed_within_a_commit_goes_on(
+        self, run, swift, proxy, photos, undisturbed, bucket, client, random_weights, name
+    ):
         out = f"s3://{bucket}/out"
         settings = {
             "plan.shard_size": 4,
             "plan.chunk_size": 2,
             "engine.cpus": 1,
             "normals.weights": random_weights,
-            "read.storage.endpoint_url": swift.url,
+            "read.storage.endpoint_url": proxy.url,
             "read.storage.region": "us-east-1",
         }
         given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        proxy.faults.append(Fault("stall", "PUT", name))
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs.normals", photos, out, "--engine", "local", *given],
             stdout=subprocess.PIPE,
@@ -287,13 +290,13 @@ class TestRun:
             cwd=Path(entry.__file__).parents[1],
         )
         try:
-            store = Store(out, storage(swift))
-            while not committed_shards(store):
+            while not proxy.faults[0].hits:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.02)
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.communicate()
+        assert committed_shards(Store(out, storage(swift))) == {0}
         run(photos, out, swift)
         assert content(client, out, "records/") == content(client, undisturbed, "records/")
         assert content(client, out, "_work/") == {}

@@ -277,18 +277,26 @@ def test_views_of_a_set_share_a_head(sampler):
     assert len({p.head.identity.tobytes() for p in changing}) == 1
 
 
-def test_face_masks_stay_on_mouths_that_are_closed_in_all_views(sampler, monkeypatch):
-    parameters = sampler.parameters
+class Masked:
+    """A sampler whose heads all wear a face mask."""
 
-    def masked(index):
-        drawn = parameters(index)
+    def __init__(self, sampler):
+        self._sampler = sampler
+
+    def __getattr__(self, name):
+        return getattr(self._sampler, name)
+
+    def parameters(self, index):
+        drawn = self._sampler.parameters(index)
         return replace(drawn, look=replace(drawn.look, outfit=replace(drawn.look.outfit, mask=1.0)))
 
-    monkeypatch.setattr(sampler, "parameters", masked)
+
+def test_face_masks_stay_on_mouths_that_are_closed_in_all_views(sampler):
+    masked = Masked(sampler)
     jaw = sampler.model.expression_index("jawOpen")
     seen = set()
     for number in range(12):
-        drawn = multiview.draw_set(sampler, number, multiview.MultiviewConfig(views=2, changing=1.0))
+        drawn = multiview.draw_set(masked, number, multiview.MultiviewConfig(views=2, changing=1.0))
         opened = max(p.head.expression[jaw] for p in drawn) > MASK_MOUTH
         assert {p.look.outfit.mask for p in drawn} == {0.0 if opened else 1.0}
         seen.add(opened)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ray.util.metrics import Counter, Gauge
@@ -44,13 +44,14 @@ class RunMetrics:
 
     Args:
         photos: Photos that are to be done.
+        counter: Makes what counts.
     """
 
-    def __init__(self, photos: int):
+    def __init__(self, photos: int, counter: Callable[..., Counter] = Counter):
         self._left = photos
         self._uncommitted = 0
         self._lock = threading.Lock()
-        self._counters = {name: Counter(name, text, tags) for name, (text, tags) in COUNTERS.items()}
+        self._counters = {name: counter(name, text, tags) for name, (text, tags) in COUNTERS.items()}
         self._gauges = {name: Gauge(name, text) for name, text in GAUGES.items()}
         self._set_gauges()
 
