@@ -1,4 +1,4 @@
-"""`facet assets`: the models that Facet uses but does not ship."""
+"""`facet assets`: the models of others that Facet uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.errors import AssetsError
 
 @click.group()
 def command() -> None:
-    """The models that Facet uses but does not ship."""
+    """The models of others that Facet uses."""
 
 
 @command.command()
@@ -30,7 +30,8 @@ def command() -> None:
 def fetch(name: str, source: str | None, to: Path | None, connections: int) -> None:
     """Download the face model (MIT) from its repository, at a pinned commit, and check it.
 
-    About 400 MB come down and 16 MB stay. A download that broke off goes on when the command is given again.
+    It comes with Facet: this is for whoever wants it from its source. About 400 MB come down and 16 MB stay.
+    A download that broke off goes on when the command is given again.
     """
     columns = (
         TextColumn(name),

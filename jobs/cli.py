@@ -18,7 +18,7 @@ COMMANDS = {
     "train": "Train a network on paired and unpaired images and normals.",
     "evaluate": "Score weights on labelled data.",
     "weights": "List, show, verify, import, add and export weights.",
-    "assets": "Fetch the face model that training data is rendered from.",
+    "assets": "Show and verify the models of others that Facet uses.",
     "dataset": "Convert folders of images and normals to training data.",
     "bench": "Measure the speed of every stage on this machine.",
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.assets import find_ict_facekit
+
 # Several processes run tests at the same time: threads that wait for each other's cores cost more than they
 # bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,11 +22,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def ict_facekit() -> Path:
-    """Folder of the ICT-FaceKit model; tests that need it are skipped where there is none."""
-    for folder in (os.environ.get("FACET_ASSETS"), SHARED / "ict_facekit"):
-        if folder and (Path(folder) / "ict_facekit.npz").exists():
-            return Path(folder)
-    pytest.skip("the ICT-FaceKit model is not at hand: set FACET_ASSETS")
+    """Folder of the ICT-FaceKit model."""
+    folder = SHARED / "ict_facekit"
+    return folder if folder.exists() else find_ict_facekit().parent
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Where assets lie on this machine: an explicit option, FACET_ASSETS, or the user's own folder."""
+"""Where assets lie on this machine: an explicit option, FACET_ASSETS, the user's own folder, or Facet's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pipeline.errors import AssetsError
+from pipeline.weights import shipped_folder
 
 ICT_FACEKIT = "ict-facekit"
 """Name of the face model on the command line."""
@@ -23,9 +24,10 @@ def assets_folder() -> Path:
 def find_ict_facekit(option: str | Path | None = None) -> Path:
     """Finds the ICT-FaceKit face model.
 
-    Looks at `option`, else at the environment variable FACET_ASSETS, else in the user's asset folder. Only
-    the first of them that is given counts: a wrong path is an error rather than a reason to take another
-    model in silence. Each may be the file itself, the folder that holds it, or the folder above that one.
+    Looks at `option`, else at the environment variable FACET_ASSETS, else in the user's asset folder, else
+    at the copy that comes with Facet. Only the first that is given counts: a wrong path is an error rather
+    than a reason to take another model in silence. Each may be the file itself, the folder that holds it, or
+    the folder above that one.
 
     Args:
         option: Path given by the user, or None.
@@ -40,8 +42,10 @@ def find_ict_facekit(option: str | Path | None = None) -> Path:
         place, source = Path(option), "the given path"
     elif os.environ.get("FACET_ASSETS"):
         place, source = Path(os.environ["FACET_ASSETS"]), "FACET_ASSETS"
-    else:
+    elif (assets_folder() / ICT_FACEKIT_FOLDER).is_dir():
         place, source = assets_folder(), "the asset folder"
+    else:
+        place, source = shipped_folder(), "Facet's own files"
     candidates = [place, place / ICT_FACEKIT_FILE, place / ICT_FACEKIT_FOLDER / ICT_FACEKIT_FILE]
     for candidate in candidates:
         if candidate.suffix == ".npz" and candidate.is_file():

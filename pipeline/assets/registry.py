@@ -1,4 +1,4 @@
-"""All assets that Facet uses but does not ship: their licences, where they are, whether they are right."""
+"""All assets of others that Facet uses: their licences, where they are, whether they are right."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assets() -> dict[str, Asset]:
     known = [
         Asset(
             name=ICT_FACEKIT,
-            purpose="heads that training data is rendered from",
+            purpose="heads that are fitted, and that training data is rendered from",
             license="MIT",
             source=ict_facekit.pinned_manifest().repository,
             find=find_ict_facekit,
