@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 import click
 
@@ -24,6 +26,8 @@ FIELDS = {
     "convention": "output.convention",
     "engine": "engine.name",
     "max_failures": "engine.max_failures",
+    "include": "plan.include",
+    "exclude": "plan.exclude",
 }
 """Option -> the field of the configuration that it sets."""
 
@@ -37,6 +41,8 @@ run_options = entry.options(
         "--convention", type=click.Choice(["opengl", "opencv", "directx"]), help="Axes of the normals."
     ),
     click.option("--engine", type=click.Choice(["auto", "local", "ray"]), help="This machine, or Ray."),
+    click.option("--include", multiple=True, metavar="GLOB", help="Take files that match alone; repeatable."),
+    click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files or folders; repeatable."),
     click.option("--limit", type=click.IntRange(1), help="Take the first so many photos only."),
     click.option("--max-failures", metavar="N|N%", help="Stop with the reasons when more photos fail."),
     click.option("--log-json", is_flag=True, help="Write log lines and progress as JSON."),
@@ -46,9 +52,14 @@ run_options = entry.options(
 """What says what a run is; `facet plan` has the same."""
 
 
-def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, str | None]) -> NormalsRun:
+def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, Any]) -> NormalsRun:
     """Returns the configuration that a command line means."""
-    given = [f"{FIELDS[name]}={value}" for name, value in options.items() if value is not None]
+    given = [
+        # As JSON, which is YAML: patterns begin with *, which YAML takes for something else.
+        f"{FIELDS[name]}={json.dumps(value) if isinstance(value, tuple) else value}"
+        for name, value in options.items()
+        if value not in (None, ())
+    ]
     return load_config(NormalsRun, config, [*overrides, *given])
 
 
@@ -72,13 +83,14 @@ def command(
     log_json: bool,
     config: str | None,
     overrides: tuple[str, ...],
-    **options: str | None,
+    **options: Any,
 ) -> None:
     """Find every face of the photos in INPUT and write landmarks, crops and surface normals to OUTPUT.
 
-    INPUT is a photo, a folder, a glob in quotes, a text or Parquet list of paths and URLs, or any of these
-    as a URL (s3://, gs://, https://). OUTPUT is a folder or a URL; it gets one record per photo, whatever
-    the photo is like, and report/index.html. A run that was stopped goes on when the command is repeated.
+    INPUT is a photo, a folder, a glob in quotes, a list of paths and URLs (text, CSV, JSON, Parquet), or any
+    of these as a URL (s3://, gs://, https://). OUTPUT is a folder or a URL; it gets one record per photo,
+    whatever the photo is like, and report/index.html. A run that was stopped goes on when the command is
+    repeated.
     """
     logs.set_up(log_json)
     settings = run_config(config, overrides, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -38,7 +38,7 @@ def command(
     log_json: bool,
     config: str | None,
     overrides: tuple[str, ...],
-    **options: str | None,
+    **options: Any,
 ) -> None:
     """List the photos of INPUT, cut them into shards, and say what the run will take.
 

@@ -1,33 +1,48 @@
-"""Lists of URIs: a text file with one per line, or a Parquet file with a column of them.
+"""Lists of URIs: text with one per line, or a table with a column of them: CSV, TSV, JSON or Parquet.
 
-In a text list, empty lines and lines that begin with # say nothing; write ./#1.jpg for a file of such a name.
+Any of them may be compressed by gzip. Text is UTF-8, or what its byte order mark says. In a list of lines,
+empty ones and those that begin with # say nothing; write ./#1.jpg for a file of such a name.
 """
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import io
 import os
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import BinaryIO, cast
 
 from pipeline.errors import InputError
+from pipeline.images.names import is_list_name
 from pipeline.images.sniff import HEAD
+from pipeline.images.tables import (
+    JSON,
+    TextOpener,
+    json_entries,
+    parquet_entries,
+    parse_json,
+    table_entries,
+    uri_column,
+)
 from pipeline.images.walk import Found, Notes
 from pipeline.redact import shown_uri
 from pipeline.storage.places import is_url, local_path, local_uri
 
 MAX_LINE = 1 << 16
-"""Bytes of the longest line of a text list."""
+"""Characters of the longest line of a text list."""
 
-COLUMNS = ("uri", "url", "path")
-"""Columns of a Parquet list that may hold the URIs, the first that is there is taken."""
+WHAT_LISTS_ARE = (
+    "A list is text with one path or URL per line, CSV, TSV, JSON, JSON lines or Parquet with a column "
+    "url, uri or path; its name ends in .txt, .csv, .tsv, .json, .jsonl or .parquet"
+)
 
 EMPTY_ROW = "rows of the list without a URI left out"
 
+Opener = Callable[[], BinaryIO]
 
-def read_list(opener: Callable[[], BinaryIO], name: str, notes: Notes) -> Iterator[Found]:
+
+def read_list(opener: Opener, name: str, notes: Notes) -> Iterator[Found]:
     """Yields the entries of a list. That it is one is checked at once, the entries are read as they are used.
 
     Args:
@@ -38,49 +53,76 @@ def read_list(opener: Callable[[], BinaryIO], name: str, notes: Notes) -> Iterat
     Raises:
         InputError: It is no list.
     """
+    shown = shown_uri(name)
     with opener() as file:
         head = file.read(HEAD)
-        if head.startswith(b"PAR1"):
-            column = _uri_column(pq.ParquetFile(file).schema_arrow, name)
-            entries = _parquet_entries(opener, column)
-        elif b"\0" in head:
-            raise InputError(f"The list {shown_uri(name)} is neither text nor Parquet.")
-        else:
-            entries = _text_entries(opener, name)
+    if head.startswith(b"\x1f\x8b"):
+        return read_list(lambda: cast(BinaryIO, _Unzipped(opener())), name.removesuffix(".gz"), notes)
+    if head.startswith(b"PAR1"):
+        entries = parquet_entries(opener, shown)
+    else:
+        encoding = _encoding(head, shown)
+        entries = _text_entries(lambda: _text(opener, encoding), name, shown)
     return _resolve(entries, name.rpartition("/")[0], notes)
 
 
-def _text_entries(opener: Callable[[], BinaryIO], name: str) -> Iterator[str | None]:
+class _Unzipped(gzip.GzipFile):
+    """Closes the compressed file, too."""
+
+    def __init__(self, compressed: BinaryIO):
+        super().__init__(fileobj=compressed)
+        self._compressed = compressed
+
+    def close(self) -> None:
+        super().close()
+        self._compressed.close()
+
+
+def _encoding(head: bytes, shown: str) -> str:
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\0" in head:
+        half = "; UTF-16 needs a byte order mark" if b"\0" in (head[1:2], head[:1]) else ""
+        raise InputError(f"The list {shown} is neither text nor Parquet{half}.")
+    return "utf-8-sig"
+
+
+def _text(opener: Opener, encoding: str) -> io.TextIOWrapper:
+    # File names need not be UTF-8: surrogates stand for other bytes, as everywhere in Python.
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+    return io.TextIOWrapper(opener(), encoding, errors, newline="")
+
+
+def _text_entries(opener: TextOpener, name: str, shown: str) -> Iterator[str | None]:
+    """Tells by the first line, more than by the name, what kind of text it is."""
+    with opener() as file:
+        first = ""
+        while not first.strip() and (line := file.readline(MAX_LINE)):
+            first = line
+    first = first.strip()
+    is_json = is_list_name(name, JSON)
+    if first and (
+        is_json or first in "[{" or (first[0] in "[{" and isinstance(parse_json(first), dict | list))
+    ):
+        return json_entries(opener, name, first, shown)
+    columns = first.split("\t")
+    if is_list_name(name, (".csv", ".tsv")) or (len(columns) > 1 and uri_column(columns) is not None):
+        return table_entries(opener, shown)
+    return _line_entries(opener, shown)
+
+
+def _line_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
     with opener() as file:
         number = 0
         while line := file.readline(MAX_LINE):
             number += 1
             if len(line) == MAX_LINE:
-                raise InputError(
-                    f"Line {number} of the list {shown_uri(name)} is too long for a path or a URL."
-                )
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            line = line.rstrip(b"\r\n")
-            if line.strip() and not line.startswith(b"#"):
-                yield os.fsdecode(line)
-
-
-def _uri_column(schema: pa.Schema, name: str) -> str:
-    column = next((column for column in COLUMNS if column in schema.names), None)
-    if column is None:
-        raise InputError(f"The list {shown_uri(name)} has none of the columns {', '.join(COLUMNS)}.")
-    kind = schema.field(column).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise InputError(f"The column {column} of the list {shown_uri(name)} holds {kind}, not text.")
-    return column
-
-
-def _parquet_entries(opener: Callable[[], BinaryIO], column: str) -> Iterator[str | None]:
-    with opener() as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192, columns=[column]):
-            yield from (entry or None for entry in batch.column(0).to_pylist())
+                raise InputError(f"Line {number} of the list {shown} is too long for a path or a URL.")
+            line = line.rstrip("\r\n")
+            if line.strip() and not line.startswith("#"):
+                yield line
 
 
 def _resolve(entries: Iterator[str | None], folder: str, notes: Notes) -> Iterator[Found]:

@@ -1,13 +1,14 @@
 """The photos of an input: a file, a folder, a glob or a list of URIs, local or remote, each with a stable id.
 
-    photos/                    every file below a folder, whatever its name: the type is told by the content
+    photos/                    every file below a folder whose name does not say that it is no photo
     photo.jpg                  one photo
     'photos/2024-*/**/*.jpg'   the files that match
-    list.txt, list.parquet     the URIs in a list: one per line, or the column uri, url or path
+    list.txt, list.parquet     the URIs in a list; see `pipeline.images.lists`
+    parts/, 'parts/*.csv'      lists, where there is nothing else
     s3://bucket/prefix         all of these also as a URL that fsspec knows
 
 Hidden files and folders, whose names begin with a dot, are left out. Relative paths in a list are relative
-to the list's own folder.
+to the list's own folder. What a list names gets a row, whatever its name.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from pipeline.errors import InputError, ReadError
 from pipeline.images.ids import SeenIds, image_id
 from pipeline.images.items import ListedFile
-from pipeline.images.lists import read_list
+from pipeline.images.lists import WHAT_LISTS_ARE, read_list
+from pipeline.images.names import TABLES, is_list_name, is_other_name, is_photo_name, matcher
 from pipeline.images.read import ReadConfig, read_bytes
-from pipeline.images.sniff import HEAD, sniff_format
+from pipeline.images.sniff import HEAD, describe_content, sniff_format
 from pipeline.images.walk import (
     Found,
     Notes,
@@ -42,13 +44,17 @@ from pipeline.storage.places import StorageConfig, local_path, local_uri, open_f
 from pipeline.storage.ranges import open_remote
 from pipeline.storage.retries import explain
 
-LIST_SUFFIXES = (".txt", ".list", ".lst", ".parquet")
-"""A single file with one of these names is a list of URIs, unless its content is an image."""
+MAX_PARTS = 100_000
+"""Parts of a list in a folder."""
 
 MAX_WEB_LIST = 1 << 30
 """Bytes of the largest list that is read from a web server, into memory."""
 
 DUPLICATE = "repeated entries of the list left out"
+NOT_PHOTOS = "files that are no photos by their names left out"
+NOT_ASKED_FOR = "files left out by --include and --exclude"
+
+Opener = Callable[[], BinaryIO]
 
 
 class Listing:
@@ -89,13 +95,22 @@ class Listing:
             raise InputError(f"There is no photo in {shown_uri(self._source)}{left_out}.")
 
 
-def list_input(source: str, storage: StorageConfig | None = None, skip: str | None = None) -> Listing:
+def list_input(
+    source: str,
+    storage: StorageConfig | None = None,
+    skip: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Listing:
     """Prepares the listing of an input; that it exists is checked at once.
 
     Args:
         source: See the top of this module.
         storage: How remote storage is reached.
         skip: A folder to leave out: the output, should it lie within the input.
+        include: Patterns; if there are any, only files that match one of them are taken, whatever their
+            names say. See `pipeline.images.names.matcher`.
+        exclude: Patterns of files that are left out.
 
     Raises:
         InputError: The input does not exist or cannot be reached.
@@ -107,74 +122,110 @@ def list_input(source: str, storage: StorageConfig | None = None, skip: str | No
     try:
         path = local_path(source)
         if path is not None:
-            found = _find_local(path, notes, skip and local_path(skip))
+            found = _find_local(path, notes, skip and local_path(skip), bool(include))
         elif scheme(source) in ("http", "https"):
             found = _find_web(source, storage, notes)
         else:
             skip = open_filesystem(skip, storage)[1] if skip and scheme(skip) == scheme(source) else None
-            found = _find_remote(source, storage, notes, skip)
+            found = _find_remote(source, storage, notes, skip, bool(include))
     except InputError:
         raise
     except ReadError as error:
         raise InputError(f"Cannot read the input {shown_uri(source)}: {error.message}") from error
     except Exception as error:
         raise InputError(f"Cannot read the input {shown_uri(source)}: {explain(error)[1]}") from error
+    if include or exclude:
+        found = _asked_for(found, source if path is None else path, notes, include, exclude)
     return Listing(source, found, notes)
 
 
-def _find_local(path: str, notes: Notes, skip: str | None) -> Iterator[Found]:
+def _asked_for(
+    files: Iterator[Found], root: str, notes: Notes, include: Sequence[str], exclude: Sequence[str]
+) -> Iterator[Found]:
+    wanted, unwanted = matcher(include), matcher(exclude)
+    if has_wildcard(root):
+        root = split_glob(root)[0]
+    for found in files:
+        path = (local_path(found.uri) or found.uri).removeprefix(root).lstrip("/")
+        if (include and not wanted(path)) or unwanted(path):
+            notes.add(NOT_ASKED_FOR, found.uri)
+        else:
+            yield found
+
+
+def _photos(
+    files: Iterator[Found], opener: Callable[[str], Opener], notes: Notes, any_name: bool
+) -> Iterator[Found]:
+    """Leaves out what is no photo by its name; a folder of nothing but lists is the photos in them."""
+    if any_name:
+        yield from files
+        return
+    lists: list[str] = []
+    photos = False
+    for found in files:
+        if not is_other_name(found.uri):
+            photos = True
+            yield found
+        elif not photos and is_list_name(found.uri, TABLES) and len(lists) < MAX_PARTS:
+            lists.append(found.uri)
+        else:
+            notes.add(NOT_PHOTOS, found.uri)
+    for uri in lists:
+        if photos:
+            notes.add(NOT_PHOTOS, uri)
+        else:
+            yield from read_list(opener(uri), local_path(uri) or uri, notes)
+
+
+def _find_local(path: str, notes: Notes, skip: str | None, any_name: bool) -> Iterator[Found]:
+    def opener(uri: str) -> Opener:
+        return lambda: open(str(local_path(uri)), "rb")
+
     if has_wildcard(path) and not os.path.lexists(path):
         folder, pattern = split_glob(path)
         os.listdir(folder or "/")
         depth = None if "**" in pattern else len(pattern) - 1
         files = walk_local(folder or "/", notes, skip, depth)
-        return _matching(files, lambda found: str(local_path(found.uri)), folder, pattern)
+        matching = _matching(files, lambda found: str(local_path(found.uri)), folder, pattern)
+        return _photos(matching, opener, notes, any_name)
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         os.listdir(path)  # what is only a note further down is an error here
-        return walk_local(path, notes, skip)
+        return _photos(walk_local(path, notes, skip), opener, notes, any_name)
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"The input {path} is neither a file nor a folder.")
-
-    def opener() -> BinaryIO:
-        return open(path, "rb")
-
-    if _is_list(path, opener):
-        return read_list(opener, path, notes)
-    return iter([Found(local_uri(path), status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}")])
+    found = Found(local_uri(path), status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}")
+    return _photo_or_list(found, path, opener(path), notes)
 
 
 def _find_web(url: str, storage: StorageConfig, notes: Notes) -> Iterator[Found]:
     config = ReadConfig(storage=storage, max_bytes=MAX_WEB_LIST)
     content = functools.cache(lambda: read_bytes(url, config))
-
-    def opener() -> BinaryIO:
-        return io.BytesIO(content())
-
     address = url.partition("?")[0]  # a query may hold slashes, and secrets
-    if _is_list(address, opener):
-        return read_list(opener, address, notes)
-    return iter([Found(url)])
+    if not is_list_name(address):
+        return iter([Found(url)])
+    return _photo_or_list(Found(url), address, lambda: io.BytesIO(content()), notes)
 
 
-def _find_remote(url: str, storage: StorageConfig, notes: Notes, skip: str | None) -> Iterator[Found]:
+def _find_remote(
+    url: str, storage: StorageConfig, notes: Notes, skip: str | None, any_name: bool
+) -> Iterator[Found]:
     filesystem, path = open_filesystem(url, storage)
+
+    def opener(uri: str) -> Opener:
+        return lambda: open_remote(uri, storage)
+
     if has_wildcard(path) and not filesystem.exists(path):
         folder, pattern = split_glob(path)
         if not folder.strip("/"):
             raise InputError(f"The input {shown_uri(url)} has wildcards in the name of the bucket.")
         files = walk_remote(filesystem, folder, notes, skip, literal_stem(pattern[0]))
-        return _matching(files, lambda found: filesystem._strip_protocol(found.uri), folder, pattern)
+        matching = _matching(files, lambda found: filesystem._strip_protocol(found.uri), folder, pattern)
+        return _photos(matching, opener, notes, any_name)
     info = filesystem.info(path)
     if info["type"] == "directory" or url.endswith("/"):  # S3 may have an object and a folder of one name
-        return walk_remote(filesystem, path, notes, skip)
-
-    def opener() -> BinaryIO:
-        return open_remote(url, storage)
-
-    found = Found(url, info.get("size"), etag_of(info))
-
-    return read_list(opener, url, notes) if _is_list(url, opener) else iter([found])
+        return _photos(walk_remote(filesystem, path, notes, skip), opener, notes, any_name)
+    return _photo_or_list(Found(url, info.get("size"), etag_of(info)), url, opener(url), notes)
 
 
 def _matching(
@@ -184,8 +235,21 @@ def _matching(
     return (found for found in files if matches_glob(path_of(found)[start:].split("/"), pattern))
 
 
-def _is_list(name: str, opener: Callable[[], BinaryIO]) -> bool:
-    if not name.lower().endswith(LIST_SUFFIXES):
-        return False
+def _photo_or_list(found: Found, name: str, opener: Opener, notes: Notes) -> Iterator[Found]:
+    """Takes a single file as what it is; one that is neither is a mistake of the command.
+
+    Raises:
+        InputError: It is neither a photo nor a list.
+    """
+    if is_photo_name(name):  # if its content is none, its row says so
+        return iter([found])
     with opener() as file:
-        return sniff_format(file.read(HEAD)) is None
+        head = file.read(HEAD)
+    if sniff_format(head):
+        return iter([found])
+    if is_list_name(name) or head.startswith(b"PAR1"):
+        return read_list(opener, name, notes)
+    content = describe_content(head) if head else "an empty file"
+    raise InputError(
+        f"The input {shown_uri(found.uri)} is neither a photo nor a list, but {content}. {WHAT_LISTS_ARE}."
+    )

@@ -38,10 +38,14 @@ class PlanConfig(Section):
         shard_size: Items per shard: what a file of records holds, and what is redone after a crash.
             Small inputs are cut finer, so that all workers have work.
         chunk_size: Items that go through the stages together; bounds memory.
+        include: Patterns of files that are taken, no others then; see `pipeline.images.names.matcher`.
+        exclude: Patterns of files that are left out.
     """
 
     shard_size: int = Field(default=1000, ge=1, le=100_000)
     chunk_size: int = Field(default=32, ge=1, le=1024)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 class OutputConfig(Section):

@@ -126,7 +126,9 @@ def open_run(request: RunRequest, on_existing: OnExisting, *, any_limit: bool = 
     output = request.output
     store = output if isinstance(output, Store) else Store(output, config.read.storage)
     state = new_state(recipe, request.source, store.url, request.limit, config)
-    listing = list_input(request.source, config.read.storage, skip=store.url)
+    listing = list_input(
+        request.source, config.read.storage, store.url, config.plan.include, config.plan.exclude
+    )
     earlier = read_state(store)
     if earlier and on_existing == "fail":
         raise OutputError(f"{store.url} holds a run already.")

@@ -120,7 +120,7 @@ def _disguised() -> dict[str, tuple[bytes, Expected]]:
     files = {
         "jpeg_named.png": jpeg,
         "png_named.jpg": png,
-        "png_named.txt": png,
+        "png_named.dat": png,
         "no_extension": jpeg,
         "two words.jpg": jpeg,
         "Gesicht_äöü_人_🙂.jpg": jpeg,

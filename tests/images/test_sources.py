@@ -6,15 +6,16 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_images import make_bad_images
+from bad_images import encode, make_bad_images
 
 from pipeline.errors import InputError
 from pipeline.images import ids
 from pipeline.images.read import ReadConfig, read_bytes
-from pipeline.images.sources import list_input
+from pipeline.images.sources import NOT_PHOTOS, list_input
 from pipeline.images.walk import (
     HIDDEN,
     LISTED_ALREADY,
@@ -42,8 +43,8 @@ def names(source, folder: Path, **options) -> list[str]:
 
 class TestFolder:
     def test_files_of_a_folder_come_before_those_of_its_subfolders(self, tmp_path):
-        touch(tmp_path, "b.jpg", "a/z.jpg", "a/b/y.png", "c.txt", "README", "a.jpg")
-        assert names(tmp_path, tmp_path) == ["README", "a.jpg", "b.jpg", "c.txt", "a/z.jpg", "a/b/y.png"]
+        touch(tmp_path, "b.jpg", "a/z.jpg", "a/b/y.png", "c", "IMG.x", "a.jpg")
+        assert names(tmp_path, tmp_path) == ["IMG.x", "a.jpg", "b.jpg", "c", "a/z.jpg", "a/b/y.png"]
 
     def test_every_odd_name_is_listed_and_can_be_read_back(self, tmp_path):
         expected = make_bad_images(tmp_path)
@@ -144,6 +145,35 @@ class TestFolder:
         assert "locked (Permission denied)" in line
         with pytest.raises(InputError, match="Access denied"):
             list_input(f"{tmp_path}/locked")
+
+    def test_what_is_no_photo_by_its_name_is_left_out_and_counted(self, tmp_path):
+        touch(
+            tmp_path, "a.JPG", "b", "a.xmp", "a.TXT", "x/Thumbs.db", "x/README", "x/clip.MOV", "x/labels.json"
+        )
+        listing = list_input(str(tmp_path))
+        assert [Path(file.uri).name for file in listing] == ["a.JPG", "b"]
+        assert listing.notes.counts == {NOT_PHOTOS: 6}
+
+    @pytest.mark.parametrize(
+        ("include", "exclude", "expected"),
+        [
+            (["*.jpg"], [], ["a.JPG", "raw/b.jpg"]),
+            (["*.jpg"], ["raw"], ["a.JPG"]),
+            ([], ["RAW/"], ["a.JPG", "c.png"]),
+            (["raw/*"], [], ["raw/b.jpg", "raw/d.dat.txt"]),
+            ([], ["b.*", "*.png"], ["a.JPG"]),
+            (["*.txt"], [], ["raw/d.dat.txt"]),
+        ],
+    )
+    def test_patterns_say_what_is_taken(self, tmp_path, include, exclude, expected):
+        touch(tmp_path, "a.JPG", "c.png", "raw/b.jpg", "raw/d.dat.txt")
+        for source in (tmp_path, f"{tmp_path}/**"):
+            assert names(source, tmp_path, include=include, exclude=exclude) == expected
+
+    def test_patterns_that_leave_nothing_are_said(self, tmp_path):
+        touch(tmp_path, "a.jpg")
+        with pytest.raises(InputError, match=r"no photo in .*1 files left out by --include and --exclude"):
+            list(list_input(str(tmp_path), include=["*.png"]))
 
     def test_the_output_within_the_input_is_left_out(self, tmp_path):
         touch(tmp_path, "a.jpg", "out/records/b.parquet", "outside.jpg")
@@ -264,7 +294,7 @@ class TestLists:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (pa.table({"name": ["a.jpg"]}), "none of the columns uri, url, path"),
+            (pa.table({"name": ["a.jpg"]}), "none of the columns uri, url, path or the like; it has 'name'"),
             (pa.table({"uri": [1]}), "holds int64, not text"),
             (b"PAR1 cut short", "Cannot read the input"),
             (b"\0\1\2", "neither text nor Parquet"),
@@ -283,9 +313,9 @@ class TestLists:
             list(list_input(str(source)))
 
     def test_a_photo_named_like_a_list_is_a_photo(self, tmp_path):
-        make_bad_images(tmp_path)
-        (file,) = list_input(f"{tmp_path}/png_named.txt")
-        assert file.uri == f"{tmp_path}/png_named.txt"
+        (tmp_path / "png.txt").write_bytes(encode(np.zeros((20, 20, 3), np.uint8), "PNG"))
+        (file,) = list_input(f"{tmp_path}/png.txt")
+        assert file.uri == f"{tmp_path}/png.txt"
 
 
 class TestInput:
@@ -308,6 +338,20 @@ class TestInput:
     def test_an_input_that_is_none_is_refused(self, source, message):
         with pytest.raises(InputError, match=message):
             list_input(source)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("page", b"<html><body>", "an HTML page"),
+            ("notes.md", b"some text", "text"),
+            ("photos.zip", b"PK\x03\x04", "a ZIP archive"),
+            ("nothing", b"", "an empty file"),
+        ],
+    )
+    def test_a_single_file_that_is_neither_photo_nor_list_is_refused(self, tmp_path, name, content, message):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"neither a photo nor a list, but {message}. A list is text"):
+            list_input(f"{tmp_path}/{name}")
 
     def test_an_empty_folder_is_refused(self, tmp_path):
         touch(tmp_path, ".hidden.jpg")
