@@ -3,7 +3,8 @@
 Every failure is an `ImageError` with a stable code:
 
     empty_file          no bytes
-    unsupported_format  not JPEG, PNG, WebP, TIFF, BMP or GIF, or a kind of them without 8 or 16 bit colour
+    unsupported_format  not JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, AVIF or HEIC, or a kind of them without 8 or
+                        16 bit colour; or HEIC without the package pillow-heif
     too_many_pixels     more than the limit by its header, found before anything is decoded
     too_small           a side shorter than the limit
     truncated           the file ends before the image does
@@ -14,6 +15,7 @@ Every failure is an `ImageError` with a stable code:
 from __future__ import annotations
 
 import ctypes
+import importlib
 import io
 import logging
 import re
@@ -23,43 +25,40 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 from pydantic import Field
 
 from pipeline.config import Section
 from pipeline.errors import DecodeError, ImageError, SizeError
+from pipeline.images.depth import (
+    bits_in_use,
+    colour_by_bits,
+    is_colour_of_16_bits,
+    said_largest,
+    to_8_bits,
+)
+from pipeline.images.rgb import to_rgb
 from pipeline.images.sniff import describe_content, is_complete, sniff_format
+from pipeline.images.tiff import find_photo
 
 MAX_JPEG_SCANS = 500
 """A JPEG, progressive or not, may go over the whole image again in every one of its scans: a small file of
 thousands of scans would take minutes. Encoders write about ten."""
 
-STRIP_PIXELS = 1 << 22
-"""Images are converted to RGB by strips of about this many pixels, so that no second whole copy is made."""
-
 MAX_FOCAL_LENGTH = 1e5
 """In millimetres; no lens comes near."""
 
-# The classes, not Image.open: that one tries other formats and has a pixel limit of its own, one for the
-# whole process.
-OPENERS: dict[str, type[ImageFile.ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
+OPENERS = {
+    "jpeg": "PIL.JpegImagePlugin:JpegImageFile",
+    "png": "PIL.PngImagePlugin:PngImageFile",
+    "webp": "PIL.WebPImagePlugin:WebPImageFile",
+    "tiff": "PIL.TiffImagePlugin:TiffImageFile",
+    "gif": "PIL.GifImagePlugin:GifImageFile",
+    "bmp": "PIL.BmpImagePlugin:BmpImageFile",
+    "avif": "PIL.AvifImagePlugin:AvifImageFile",
+    "heic": "pillow_heif.as_plugin:HeifImageFile",
 }
+"""Format -> module and class; loaded when the first such photo comes."""
 
 # EXIF orientation -> what turns the stored pixels upright.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -125,9 +124,9 @@ def decode_image(data: bytes, config: DecodeConfig) -> np.ndarray:
 def decode_photo(data: bytes, config: DecodeConfig) -> DecodedPhoto:
     """Decodes an image file.
 
-    The type is told by the content. Of animations the first frame is taken, and of 16 bits per channel
-    the upper 8. Transparent parts are laid over white, CMYK is converted without its colour profile, and
-    the EXIF orientation is applied.
+    The type is told by the content. Of animations the first frame is taken, of a TIFF file the first page
+    that is no preview, and of 16 bits per channel the upper 8 of those in use. A colour profile is applied
+    where it is not that of sRGB, transparent parts are laid over white, and the EXIF orientation is applied.
 
     Args:
         data: Content of the file.
@@ -145,11 +144,18 @@ def decode_photo(data: bytes, config: DecodeConfig) -> DecodedPhoto:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, mostly
-            with OPENERS[name](io.BytesIO(data)) as image:
+            if name == "pnm":
+                return DecodedPhoto(_decode_pnm(data, config), None, None)
+            with _opener(name)(io.BytesIO(data)) as image:
+                page = find_photo(image, data) if isinstance(image, TiffImagePlugin.TiffImageFile) else 0
                 _check_size(image.size, config)
                 if name == "jpeg":
                     _check_scans(data)
-                pixels = _to_rgb(image)
+                # Before loading, which forgets how the pixels are stored.
+                deep, largest = page == 0 and is_colour_of_16_bits(image), said_largest(image)
+                pixels = to_rgb(image, largest)
+                if deep:
+                    pixels = colour_by_bits(data, pixels, largest)
                 orientation, focal_mm, focal_35mm = _exif(image)
     except ImageError:
         raise
@@ -168,6 +174,34 @@ def decode_photo(data: bytes, config: DecodeConfig) -> DecodedPhoto:
     if orientation in UPRIGHT:
         pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
     return DecodedPhoto(pixels, focal_mm, focal_35mm)
+
+
+def _opener(name: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
+    # The class, not Image.open: that one tries other formats and has a pixel limit of its own, one for the
+    # whole process.
+    module, _, cls = OPENERS[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), cls)
+    except ImportError as error:
+        package = "pillow-heif" if name == "heic" else "pillow"
+        raise DecodeError(
+            f"An {name.upper()} image; it is read with a package that is missing: pip install -U {package}.",
+            "unsupported_format",
+        ) from error
+
+
+def _decode_pnm(data: bytes, config: DecodeConfig) -> np.ndarray:
+    from pipeline.images.pnm import read_header, read_pixels
+
+    header = read_header(data)
+    _check_size((header.width, header.height), config)
+    values = read_pixels(data, header)
+    if header.largest == 65535:
+        values = to_8_bits(values, bits_in_use(values))
+    elif header.largest != 255:
+        table = (np.arange(header.largest + 1) * 255.0 / header.largest + 0.5).astype(np.uint8)
+        values = table[values]
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
 
 
 def _check_size(size: tuple[int, int], config: DecodeConfig) -> None:
@@ -223,35 +257,3 @@ def _length(value: Any) -> float | None:
     except (TypeError, ValueError, ArithmeticError):  # nothing, or 0/0
         return None
     return length if 0 < length < MAX_FOCAL_LENGTH else None  # 0 and infinity stand for unknown
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    image.load()
-    width, height = image.size
-    rows = max(1, STRIP_PIXELS // width)
-    if rows >= height:
-        return np.array(_strip_to_rgb(image))
-    pixels = np.empty((height, width, 3), dtype=np.uint8)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        pixels[top:bottom] = _strip_to_rgb(image.crop((0, top, width, bottom)))
-    return pixels
-
-
-def _strip_to_rgb(strip: Image.Image) -> np.ndarray:
-    if strip.mode.startswith("I;16"):
-        grey = (np.asarray(strip) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if strip.mode in ("I", "F"):
-        raise DecodeError("Images of 32 bits per channel are not read.", "unsupported_format")
-    if strip.has_transparency_data:
-        return _over_white(np.asarray(strip.convert("RGBA")))
-    return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
-
-
-def _over_white(rgba: np.ndarray) -> np.ndarray:
-    alpha = rgba[..., 3:]
-    if alpha.min() == 255:
-        return rgba[..., :3]
-    covered = rgba[..., :3].astype(np.uint16) * alpha
-    return ((covered + 255 * (255 - alpha.astype(np.uint16)) + 127) // 255).astype(np.uint8)

@@ -12,8 +12,13 @@ SIGNATURES = (
     (re.compile(rb"GIF8[79]a"), "gif"),
     # "BM" alone also begins texts: the size of the second header, one of the known ones, tells them apart.
     (re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), "bmp"),
+    (re.compile(rb"P[1-6](?:\s|#[^\r\n]*[\r\n])+\d+\s"), "pnm"),
+    (re.compile(rb".{4}ftyp(avi[fs]|m(if1|sf1|iaf).{4}(.{4}){0,12}?avi[fs])", re.DOTALL), "avif"),
+    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "heic"),
 )
 """First bytes of the formats that are read."""
+
+RAW = "a camera's raw file, which is not read"
 
 OTHERS = (
     (re.compile(rb"version https://git-lfs"), "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
@@ -21,8 +26,7 @@ OTHERS = (
     (re.compile(rb"\s*<svg", re.IGNORECASE), "an SVG drawing"),
     (re.compile(rb"\s*<\?xml.{0,500}<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
     (re.compile(rb"\s*<\?xml", re.IGNORECASE), "an XML document"),
-    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "an AVIF image, which is not read"),
-    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "an HEIC image, which is not read"),
+    (re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIU\0|II(RO|RS)|MMOR|FOVb|\0MRM", re.DOTALL), RAW),
     (re.compile(rb".{4}ftyp", re.DOTALL), "a video"),
     (re.compile(rb"\x1aE\xdf\xa3|RIFF.{4}AVI |\0\0\x01[\xb3\xba]", re.DOTALL), "a video"),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 image, which is not read"),
@@ -33,6 +37,9 @@ OTHERS = (
     (re.compile(rb"\x1f\x8b"), "a gzip archive"),
     (re.compile(rb"PAR1"), "a Parquet file"),
     (re.compile(rb"\x93NUMPY"), "a NumPy array"),
+    (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive"),
+    (re.compile(rb"P[7fF]\s"), "a PAM or PFM image, which is not read"),
+    (re.compile(rb"\x76\x2f\x31\x01|#\?RADIANCE"), "an image of high dynamic range, which is not read"),
 )
 
 HEAD = 1024
@@ -40,7 +47,7 @@ HEAD = 1024
 
 
 def sniff_format(data: bytes) -> str | None:
-    """Returns jpeg, png, webp, tiff, gif or bmp, or None where the content is none of them."""
+    """Returns the name of the format, None where the content is none that is read."""
     return next((name for signature, name in SIGNATURES if signature.match(data[:HEAD])), None)
 
 

@@ -148,7 +148,7 @@ class TestFormats:
         assert decode_image(content, CONFIG).shape == photo.shape
 
     def test_a_tall_image_is_converted_by_strips(self, monkeypatch):
-        monkeypatch.setattr("pipeline.images.decode.STRIP_PIXELS", 1000)
+        monkeypatch.setattr("pipeline.images.rgb.STRIP_PIXELS", 1000)
         for mode in ("RGB", "RGBA", "P", "L", "CMYK", "I;16"):
             rows = Image.fromarray(np.repeat(np.arange(200, dtype=np.uint8)[:, None], 37, 1))
             image = Image.fromarray(np.asarray(rows).astype(np.uint16) << 8) if mode == "I;16" else rows
@@ -360,8 +360,6 @@ class TestBroken:
             b"version https://git-lfs.github.com/spec/v1\n": "a Git LFS pointer",
             b"%PDF-1.7": "a PDF document",
             b"PK\x03\x04": "a ZIP archive",
-            b"\0\0\0\x18ftypheic": "an HEIC image",
-            b"\0\0\0\x18ftypavif": "an AVIF image",
             b"\0\0\0\x18ftypmp42": "a video",
             bytes(3000): "zero bytes only",
             bytes(2000) + b"x": "begins with zero bytes",
@@ -414,6 +412,7 @@ EXIF[0x0112] = 6
             Image.fromarray(SMALL).quantize(8), "GIF", save_all=True, append_images=[Image.new("P", (9, 9))]
         ),
         encode(SMALL, "BMP"),
+        encode(SMALL, "PPM"),
         encode(SMALL, "WEBP", exif=EXIF),
         encode(SMALL, "WEBP", lossless=True),
         encode(SMALL, "TIFF", exif=EXIF),
