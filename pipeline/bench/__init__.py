@@ -1,1 +1,0 @@
-"""How fast is every stage."""
