@@ -10,6 +10,7 @@ import click
 from jobs import entry
 from pipeline.errors import ConfigError
 from pipeline.samples.schema import SIZE
+from pipeline.weights import is_onnx
 
 
 @click.command()
@@ -41,13 +42,24 @@ def command(
 ) -> None:
     """Scores WEIGHTS (a name, a file or a training checkpoint) on labelled DATA.
 
+    Weights of points (as ONNX) are scored on rendered heads: pixels of a crop of 128, shares within one and two
+    sigma, by yaw, roll, size, occlusion.
+
     DATA are Parquet files or folders in the training schema, or folders with images/, normals/ and, if you
     like, masks/. Prints a table: angles in degrees, per image first, then averaged over images.
 
     \b
     facet evaluate compact out/held_out --out out/score
     facet evaluate compact out/held_out --out out/score --mirror --light 12
+    facet evaluate points out/held_out --out out/score
     """
+    if is_onnx(weights):
+        from pipeline.points.evaluate import as_markdown, evaluate_file
+
+        if mirror or light_heads or show:
+            raise ConfigError("--mirror, --light and --show are for normals; these weights find points.")
+        click.echo(as_markdown(evaluate_file(weights, data, out)))
+        return
     from pipeline.evaluate.run import evaluate, report
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

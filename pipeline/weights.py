@@ -142,6 +142,13 @@ def read_weights(name_or_path: str | Path) -> tuple[WeightsEntry, Path, dict[str
     return entry, path, _parse(verify_weights(entry, path), path)
 
 
+def is_onnx(name_or_path: str) -> bool:
+    """Tells whether weights, by name or path, are an ONNX file; an unknown name is none."""
+    if name_or_path.endswith(".onnx"):
+        return True
+    return any(entry.name == name_or_path and path.suffix == ".onnx" for entry, path in list_weights())
+
+
 def read_onnx(name_or_path: str | Path) -> bytes:
     """Reads an ONNX file by its registered name, its digest checked, or by its path.
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | mirrored | half | |
 | window | all | side exp N(0, 0.10), place N(0, 0.05) of the side, each cut at 2.5 deviations |
-| lean that is left | 55 %, 35 %, 10 % | N(0, 12), U(-60, 60), U(-180, 180) degrees |
+| lean that is left | 70 %, 22 %, 8 % | N(0, 12), U(-60, 60), U(-180, 180) degrees |
 | photo's border | 20 % | a line through the crop at any angle: grey, black, white, any colour, the edge |
 | things before the face | 15 % | one or two rectangles or ellipses of any colour or of noise |
 | resolution | 35 % | down to 20..100 pixels and up again, by any of three filters |
@@ -86,10 +86,10 @@ def jitter(
     """The window that a detector would give in place of the true one."""
     size, x, y = np.clip(rng.normal(size=3), -2.5, 2.5) * strength
     kind = rng.random() if any_roll else 0.0
-    if kind < 0.55:
+    if kind < 0.7:
         roll = 12 * float(np.clip(rng.normal(), -2.5, 2.5)) * strength
     else:
-        limit = 60 if kind < 0.9 else 180
+        limit = 60 if kind < 0.92 else 180
         roll = float(rng.uniform(-limit, limit))
     moved = window.to_photo(np.array([0.05 * x, 0.05 * y]) * SIZE + (SIZE - 1) / 2, SIZE)
     return RolledWindow(moved[0], moved[1], window.side * math.exp(0.10 * size), window.roll + roll)

@@ -1,6 +1,6 @@
 """How far found points are from true ones, on unseen rendered heads.
 
-    python -m pipeline.points.evaluate weights/points.onnx out/heads --out out/points.json
+    facet evaluate points out/heads --out out/score
 
 Each head is looked for where a detector might have put it (see `pipeline.points.draw.jitter`), refined as in
 use, and scored at the visible points: error in pixels of a crop of 128 about the head, mean over points, then
@@ -9,25 +9,27 @@ over heads. A share of calibrated sigma is 68 % of the errors per axis within 1 
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 
+from pipeline.errors import OutputError
 from pipeline.faces.points import DENSE, SIZE, FacePoints, PointsFinder
-from pipeline.faces.window import LOOSE, RolledWindow
+from pipeline.faces.window import LOOSE, RolledWindow, head_roll
 from pipeline.geometry.head_model import load_face_model
 from pipeline.pixels import scale_points
 from pipeline.points.draw import jitter, to_crop_camera, true_window
-from pipeline.points.labels import LabelledHead, decode_image, label_row
+from pipeline.points.labels import LabelledHead, decode_image, read_heads
 
-YAWS = (0, 15, 30, 45, 60, 75, 100)
+YAWS = (0, 15, 30, 45, 60, 75, 181)
+ROLLS = (0, 30, 90, 181)
+"""Edges of groups, degrees."""
+
 FEW = 200
 """So many heads are scored for every size and every lean of the first window."""
 
@@ -90,6 +92,7 @@ def _score(found: FacePoints, points: np.ndarray, head: LabelledHead, window: Ro
         "relative_sigma": found.relative_sigma,
         "change": found.change,
         "yaw": abs(head.meta["yaw"]),
+        "roll": abs(head_roll(head.rotation[0])),
         "covered": bool(head.meta["accessory"]),
         "visible_share": _mean(dense),
         "light": head.meta["light"],
@@ -109,11 +112,17 @@ def summarise(scores: list[dict[str, Any]]) -> dict[str, float]:
 
 def tabulate(finder: PointsFinder, heads: list[LabelledHead]) -> dict[str, dict[str, float]]:
     """Scores by yaw, occlusion, size and lean of the first window."""
-    scores = evaluate_points(finder, heads)
+    return _group(evaluate_points(finder, heads), finder, heads)
+
+
+def _group(
+    scores: list[dict[str, Any]], finder: PointsFinder, heads: list[LabelledHead]
+) -> dict[str, dict[str, float]]:
     table = {"all": summarise(scores)}
-    for low, high in pairwise(YAWS):
-        if group := [s for s in scores if low <= s["yaw"] < high]:
-            table[f"yaw {low}-{high}"] = summarise(group)
+    for kind, edges in (("yaw", YAWS), ("roll", ROLLS)):
+        for low, high in pairwise(edges):
+            if group := [s for s in scores if low <= s[kind] < high]:
+                table[f"{kind} {low}-{min(high, 180)}"] = summarise(group)
     for name, wanted in (("free", False), ("glasses or a thing before the face", True)):
         if group := [s for s in scores if s["covered"] == wanted]:
             table[name] = summarise(group)
@@ -136,21 +145,37 @@ def as_markdown(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Runs the command above."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("network", type=Path, help="the ONNX file")
-    parser.add_argument("data", type=Path, help="folder of rendered shards")
-    parser.add_argument("--model", help="path of the head model")
-    parser.add_argument("--out", type=Path, help="where the table goes as JSON")
-    options = parser.parse_args()
-    model = load_face_model(options.model)
-    rows = (row for path in sorted(options.data.glob("*.parquet")) for row in pq.read_table(path).to_pylist())
-    table = tabulate(PointsFinder(options.network), [label_row(row, model) for row in rows])
-    print(as_markdown(table))
-    if options.out:
-        options.out.write_text(json.dumps(table, indent=1))
+def evaluate_file(
+    weights: str, paths: Sequence[str], out: Path | None = None, model: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Scores a points network by name or file on labelled heads, and stores the results.
 
+    Args:
+        weights: Name or path of the ONNX file.
+        paths: Rendered Parquet files, or folders of them.
+        out: Folder for the results, or None to write nothing.
+        model: Path of the head model; see `pipeline.assets.find_ict_facekit`.
 
-if __name__ == "__main__":
-    main()
+    Returns:
+        The table of `tabulate`.
+
+    Raises:
+        WeightsError: The weights are not there or no points network.
+        DataError: A path holds no labelled head.
+        AssetsError: The head model is not there.
+        OutputError: The folder cannot be written.
+    """
+    finder = PointsFinder(weights if not weights.endswith(".onnx") else Path(weights))
+    heads = list(read_heads(paths, load_face_model(model)))
+    scores = evaluate_points(finder, heads)
+    table = _group(scores, finder, heads)
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "points.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+            (out / "points.md").write_text(as_markdown(table) + "\n", encoding="utf-8")
+            with open(out / "heads.jsonl", "w", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(score) + "\n" for score in scores)
+        except OSError as error:
+            raise OutputError(f"Cannot write to {out}: {error}.") from error
+    return table

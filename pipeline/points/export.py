@@ -19,11 +19,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ from pipeline.geometry.head_model import load_face_model
 from pipeline.normals.inference import fold_batch_norms
 from pipeline.normals.onnx_export import import_exporter, to_onnx
 from pipeline.points.draw import draw_example
-from pipeline.points.labels import label_row
+from pipeline.points.labels import read_heads
 from pipeline.points.network import PointsNet
 from pipeline.weights import WeightsEntry, register_weights, write_file
 
@@ -147,9 +147,9 @@ def _halve(onnx: Any, graph: Any) -> None:
 
 
 def _typical_crops(folder: Path, model: str | None, count: int = 96) -> np.ndarray:
-    rows = pq.read_table(min(folder.glob("*.parquet"))).slice(0, count).to_pylist()
+    heads = islice(read_heads([str(folder)], load_face_model(model)), count)
     rng = np.random.default_rng(0)
-    return np.stack([draw_example(label_row(row, load_face_model(model)), rng).image for row in rows])
+    return np.stack([draw_example(head, rng).image for head in heads])
 
 
 def main() -> None:

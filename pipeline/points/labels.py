@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
+from pipeline.errors import DataError
 from pipeline.geometry.head_model import NARROW_FACE_VERTICES, FaceModel
 from pipeline.geometry.head_regions import dense_vertices
 from pipeline.regions import Region
+from pipeline.samples.rows import find_row_groups
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ def label_row(row: Mapping[str, Any], model: FaceModel) -> LabelledHead:
         centre=np.stack([centre, [size - 1 - centre[0], centre[1]]]).astype(np.float32),
         meta=meta,
     )
+
+
+def read_heads(paths: Sequence[str], model: FaceModel) -> Iterator[LabelledHead]:
+    """Labels the rows of rendered Parquet files, or of folders of them, local or as URLs.
+
+    Raises:
+        DataError: A path holds no Parquet file, or one that the renderer did not write.
+    """
+    files = {group.path: group.filesystem for group in find_row_groups(paths)}
+    for path, filesystem in files.items():
+        try:
+            table = pq.read_table(
+                path, columns=["image", "meta", "depth", "regions"], filesystem=filesystem, partitioning=None
+            )
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} holds no rendered heads: {error}.") from error
+        for row in table.to_pylist():
+            yield label_row(row, model)
 
 
 def _visible(points: np.ndarray, depth: np.ndarray, depths: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     python -m pipeline.points.train out/heads --out out/points --minutes 60
 
-First the head learns alone on the maps of the shipped encoder, of which the first tenth of the time is
+First the heads learn alone on the maps of the shipped encoder, of which the first tenth of the time is
 enough; then everything learns. Folders are read again now and then, so that rendering may go on beside.
 A checkpoint is written every few minutes; the same command goes on from it, and a longer time lengthens it.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
@@ -24,12 +23,18 @@ from pipeline.geometry.head_model import load_face_model
 from pipeline.normals.architectures import load_weights
 from pipeline.normals.compact import CompactNet
 from pipeline.points.draw import Example, draw_example
-from pipeline.points.labels import LabelledHead, label_row, point_vertices, vertices_digest
+from pipeline.points.labels import LabelledHead, point_vertices, read_heads, vertices_digest
 from pipeline.points.network import PointsNet, PointsOutput
 
 CHECKPOINT = "checkpoint.pt"
 HIDDEN_WEIGHT = 0.2
 """Weight of a hidden point beside a visible one."""
+
+WARMUP = 50
+"""Steps until the learning rates are reached."""
+
+EARLY_WEIGHT = 0.3
+"""Weight of the loss of each earlier answer beside that of the last."""
 
 
 class Heads:
@@ -50,11 +55,10 @@ class Heads:
     def refresh(self) -> None:
         """Reads the shards that have not been read."""
         for folder in self._folders:
-            for path in sorted(set(folder.glob("*.parquet")) - self._read):
-                columns = ["image", "meta", "depth", "regions"]
-                for row in pq.read_table(path, columns=columns).to_pylist():
-                    self.heads.append(label_row(row, self._model))
-                self._read.add(path)
+            new = sorted(set(folder.glob("*.parquet")) - self._read)
+            if new:
+                self.heads += read_heads([str(path) for path in new], self._model)
+                self._read.update(new)
 
 
 def collate(examples: list[Example]) -> dict[str, Tensor]:
@@ -87,9 +91,12 @@ def loss_of(output: PointsOutput, batch: dict[str, Tensor]) -> Tensor:
     return points + 0.3 * visible + 20 * axes
 
 
-def new_network(heads: list[LabelledHead], rng: np.random.Generator) -> PointsNet:
-    """A network with the shipped encoder and the basis of some training crops."""
+def new_network(heads: list[LabelledHead], rng: np.random.Generator, start: Path | None = None) -> PointsNet:
+    """A network with the weights of a checkpoint, or with the shipped encoder and the basis of some crops."""
     network = PointsNet()
+    if start is not None:
+        network.load_state_dict(torch.load(start, weights_only=True)["mean"])
+        return network
     shipped = load_weights("compact").network
     assert isinstance(shipped, CompactNet)
     network.encoder.load_state_dict(shipped.image_encoder.state_dict())
@@ -101,12 +108,21 @@ def new_network(heads: list[LabelledHead], rng: np.random.Generator) -> PointsNe
 class Trainer:
     """Network, optimiser and running mean of the weights; all of it is in the checkpoint."""
 
-    def __init__(self, out: Path, heads: Heads, minutes: float, rates: tuple[float, float], batch: int):
+    def __init__(
+        self,
+        out: Path,
+        heads: Heads,
+        minutes: float,
+        rates: tuple[float, float],
+        batch: int,
+        *,
+        start: Path | None = None,
+    ):
         self._out, self._heads, self._minutes, self._rates, self._batch = out, heads, minutes, rates, batch
         self._rng = np.random.default_rng()
         self.seconds, self.step = 0.0, 0
         # Channels last: a sixth less time on a CPU.
-        self.network = new_network(heads.heads, self._rng)
+        self.network = new_network(heads.heads, self._rng, start)
         nn.Module.to(self.network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean = PointsNet()
         self.mean.load_state_dict(self.network.state_dict())
@@ -142,14 +158,15 @@ class Trainer:
         heads = self._heads.heads
         chosen = self._rng.integers(len(heads), size=self._batch)
         batch = collate([draw_example(heads[i], self._rng) for i in chosen])
-        warm = min(1.0, (self.step + 1) / 100)
+        warm = min(1.0, (self.step + 1) / WARMUP)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * share)) + 1e-5
         # Statistics of the batch norms stay those of the shipped encoder: batches are small.
         self.network.eval()
         # The two finest levels stay as they are: half of the cost, and the least to learn.
-        output = self.network.head(self.network.features(batch["image"], learning=0 if alone else 3))
-        loss = loss_of(output, batch)
+        answers = self.network.answers(self.network.features(batch["image"], learning=0 if alone else 3))
+        losses = [loss_of(answer, batch) for answer in answers]
+        loss = losses[-1] + EARLY_WEIGHT * torch.stack(losses[:-1]).sum()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -159,7 +176,7 @@ class Trainer:
         with torch.no_grad():
             for mean, value in zip(self.mean.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, 1 - keep)
-        return float(loss.detach())
+        return float(losses[-1].detach())
 
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all."""
@@ -192,12 +209,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="time in all, that of before counted in")
     parser.add_argument("--model", help="path of the head model")
     parser.add_argument("--rates", nargs=2, type=float, default=(4e-4, 1.5e-3), help="of encoder and head")
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights are the first")
+    parser.add_argument(
+        "--alone", type=float, default=0.1, help="share of the time that the heads learn alone"
+    )
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     heads = Heads(options.data, options.model)
-    Trainer(options.out, heads, options.minutes, tuple(options.rates), options.batch).run()
+    Trainer(
+        options.out, heads, options.minutes, tuple(options.rates), options.batch, start=options.start
+    ).run(options.alone)
 
 
 if __name__ == "__main__":

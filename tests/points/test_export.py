@@ -18,6 +18,8 @@ def network():
     torch.manual_seed(0)
     network = PointsNet()
     torch.nn.init.normal_(network.axes.weight, std=0.2)
+    torch.nn.init.normal_(network.lookup.answers.weight, std=0.02)
+    torch.nn.init.normal_(network.lookup.offset, std=0.01)
     return network
 
 
@@ -72,7 +74,7 @@ def test_the_basis_begins_with_what_varies_most():
 
 def test_only_the_coarse_levels_learn():
     network = PointsNet()
-    network.head(network.features(torch.rand(2, 3, SIZE, SIZE), learning=3)).points.sum().backward()
+    network.answers(network.features(torch.rand(2, 3, SIZE, SIZE), learning=3))[-1].points.sum().backward()
     assert network.encoder.stem[0].weight.grad is None
     assert network.encoder.stages[0][0].weight.grad is None
     assert network.encoder.stages[1][0].weight.grad is not None
