@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Scores WEIGHTS (a name, a file or a training checkpoint) on labelled DATA.
 
-    Weights of points (as ONNX) are scored on rendered heads: pixels of a crop of 128, shares within one and two
-    sigma, by yaw, roll, size, occlusion.
+    Weights of points (as ONNX) are scored on rendered heads: pixels of a crop of 128, shares within one and
+    two sigma, by yaw, roll, size, occlusion.
 
     DATA are Parquet files or folders in the training schema, or folders with images/, normals/ and, if you
     like, masks/. Prints a table: angles in degrees, per image first, then averaged over images.
