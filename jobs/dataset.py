@@ -24,9 +24,9 @@ from jobs import entry
 def command(folder: str, output: str, convention: str, crop: bool, size: int) -> None:
     """Converts the pictures of FOLDER into Parquet files in OUTPUT.
 
-    FOLDER holds images/, normals/ and masks/, each optional; files of the same name make one row. Rows with
-    image and normals are paired, the others train what they can. A picture that cannot be used is named and
-    left out.
+    FOLDER holds images/, normals/ and masks/, each optional; files of the same name make one row, whatever
+    their endings, and `_normal` or `_mask` behind it. Rows with image and normals are paired, the others
+    train what they can. A picture that cannot be used is named and left out.
 
     \b
     facet dataset scans/ out/scans --crop
@@ -35,12 +35,17 @@ def command(folder: str, output: str, convention: str, crop: bool, size: int) ->
     from pipeline.faces.detect import DetectConfig, FaceFinder
     from pipeline.samples.rows import BadRows
     from pipeline.train.convert import convert_folder
+    from pipeline.words import quantity
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     bad = BadRows()
     finder = FaceFinder(DetectConfig(faces="largest")) if crop else None
-    count = convert_folder(folder, output, bad, convention=convention, finder=finder, size=size)  # type: ignore[arg-type]
-    click.echo(f"{count} rows written to {output}, {len(bad.reasons)} left out.")
+    done = convert_folder(folder, output, bad, convention=convention, finder=finder, size=size)  # type: ignore[arg-type]
+    for line in done.unused:
+        click.echo(f"Left out: {line}.", err=True)
+    counts = ", ".join(f"{done.rows[kind]:,} {kind}" for kind in ("paired", "images alone", "normals alone"))
+    rows = quantity(done.rows.total(), "row")
+    click.echo(f"{rows} written to {output}: {counts}; {len(bad.reasons):,} could not be used.")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,9 @@ def _explain(error: ValidationError, cls: type[Section]) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{field}: no such field; known here: {', '.join(_siblings(cls, problem['loc']))}")
         else:
-            lines.append(f"{field}: {problem['msg']} (got {redact(repr(problem['input']))})")
+            message = problem["msg"].removeprefix("Value error, ")
+            got = f" (got {redact(repr(problem['input']))})" if field else ""  # else the whole configuration
+            lines.append(f"{field}: {message}{got}".removeprefix(": "))
     return "The configuration is not valid. " + "; ".join(lines) + "."
 
 

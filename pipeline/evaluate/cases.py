@@ -1,10 +1,7 @@
 """Labelled crops to score on: from Parquet in the training schema, or from folders of pictures.
 
-A folder of pictures has the same file names (endings aside) in up to three subfolders:
-
-    DATA/images/    PNG or JPEG, square crops, made as the product makes them
-         normals/   PNG, 8 or 16 bit, of our convention; a vector of no length means no truth there
-         masks/     optional, greyscale PNG: 255 where the normal counts
+What is in a folder of pictures is told in `pipeline.samples.pictures`: square crops, made as the product
+makes them, and normal maps of our convention, in which a vector of no length means no truth there.
 """
 
 from __future__ import annotations
@@ -14,17 +11,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
+import fsspec
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.images.png import encode_png
 from pipeline.regions import Region
+from pipeline.samples.pictures import decode_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import PAIRED, BadRows, find_row_groups, keep_kinds, load_group
 from pipeline.samples.sample import Sample, decode_row
 from pipeline.samples.schema import SIZE
 
 log = logging.getLogger(__name__)
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def read_cases(paths: Sequence[str], bad: BadRows, size: int = SIZE) -> Iterator[Sample]:
@@ -73,7 +71,7 @@ def landmark_mask(sample: Sample) -> np.ndarray | None:
 
 
 def _read_path(path: str, bad: BadRows, size: int) -> Iterator[Sample]:
-    if (Path(path) / "images").is_dir() and (Path(path) / "normals").is_dir():
+    if any((Path(path) / kind).is_dir() for kind in ("images", "normals")):
         yield from _read_pictures(Path(path), bad, size)
         return
     for group in find_row_groups([path]):
@@ -82,19 +80,19 @@ def _read_path(path: str, bad: BadRows, size: int) -> Iterator[Sample]:
 
 
 def _read_pictures(folder: Path, bad: BadRows, size: int) -> Iterator[Sample]:
-    for image in sorted((folder / "images").iterdir()):
-        if image.suffix.lower() not in IMAGE_ENDINGS:
+    pairing = pair_pictures(fsspec.filesystem("file"), str(folder))
+    for line in pairing.lines():
+        log.warning("Left out: %s.", line)
+    for name, files in pairing.rows.items():
+        if what_it_holds(files) != "paired":
+            (alone,) = {files.get("image"), files.get("normal")} - {None}
+            bad.add(str(alone), "it has no partner")
             continue
-        normal, mask = (folder / kind / f"{image.stem}.png" for kind in ("normals", "masks"))
         try:
-            row = {
-                "id": image.stem,
-                "image": image.read_bytes(),
-                "normal": normal.read_bytes(),
-                "mask": mask.read_bytes() if mask.exists() else None,
-            }
+            row: dict[str, object] = {column: Path(path).read_bytes() for column, path in files.items()}
+            row |= {"id": name, "image": encode_png(decode_photo(Path(files["image"]).read_bytes()))}
             yield decode_row(row, size)
         except OSError as error:
-            bad.add(str(image), f"cannot be read: {error}")
+            bad.add(files["image"], f"cannot be read: {error}")
         except DataError as error:
-            bad.add(str(image), error.message)
+            bad.add(files["image"], error.message)

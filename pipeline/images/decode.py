@@ -19,6 +19,7 @@ import importlib
 import io
 import logging
 import re
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,6 +189,27 @@ def _opener(name: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
             f"An {name.upper()} image; it is read with a package that is missing: pip install -U {package}.",
             "unsupported_format",
         ) from error
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Returns width and height as the head of an image file says them, not turned upright.
+
+    Raises:
+        DecodeError: It is no image that is read, or its head is damaged.
+    """
+    name = sniff_format(data)
+    try:
+        if name == "pnm":
+            from pipeline.images.pnm import read_header
+
+            header = read_header(data)
+            return header.width, header.height
+        if name is not None:
+            with _opener(name)(io.BytesIO(data)) as image:
+                return image.size
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise DecodeError(f"The head of the image is damaged: {error}.") from error
+    raise DecodeError(f"Not an image that can be read: {describe_content(data)}.", "unsupported_format")
 
 
 def _decode_pnm(data: bytes, config: DecodeConfig) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,16 +9,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, DecodeError
 from pipeline.geometry.crop_camera import crop_camera
+from pipeline.images.decode import image_size
 from pipeline.pixels import resize, scale_points
 from pipeline.regions import Region
 
 MAX_PIXELS = 4096 * 4096
 """Larger pictures are refused before they are decoded."""
+
+MASK = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+"""How OpenCV decodes masks."""
 
 _LENGTHS = (0.8, 1.2)
 # A pixel whose stored vector is not about unit length was never meant as a normal: (0, 0, 0) and grey.
@@ -64,7 +65,7 @@ def decode_row(row: Mapping[str, Any], size: int | None) -> Sample:
     encoded = decode_picture(row.get("normal"), "normal", cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     if encoded is not None:
         normals, valid = decode_normal_map(encoded)
-    mask = decode_picture(row.get("mask"), "mask", cv2.IMREAD_GRAYSCALE)
+    mask = decode_picture(row.get("mask"), "mask", MASK)
     regions = decode_picture(row.get("regions"), "regions", cv2.IMREAD_GRAYSCALE)
     pictures = [picture for picture in (image, normals, mask, regions) if picture is not None]
     if image is None and normals is None:
@@ -77,7 +78,7 @@ def decode_row(row: Mapping[str, Any], size: int | None) -> Sample:
     meta = _parse_meta(row.get("meta"))
     if normals is not None and valid is not None:
         if mask is not None:
-            valid &= mask > 127
+            valid &= counts_in(mask)
         normals = turn_to_crop(normals * valid[..., None], meta)
         if not valid.any():
             raise DataError("the normal map has no valid pixel")
@@ -180,7 +181,7 @@ def _parse_meta(text: str | None) -> Mapping[str, Any]:
 
 
 def decode_picture(data: bytes | None, column: str, flags: int) -> np.ndarray | None:
-    """Decodes a PNG or JPEG; None stays None.
+    """Decodes a picture; None stays None.
 
     Args:
         data: Bytes of the file.
@@ -188,7 +189,7 @@ def decode_picture(data: bytes | None, column: str, flags: int) -> np.ndarray | 
         flags: How OpenCV shall decode.
 
     Raises:
-        DataError: It is neither, it is too large or it is broken.
+        DataError: It is none, it is too large or it is broken.
     """
     if data is None:
         return None
@@ -203,13 +204,24 @@ def decode_picture(data: bytes | None, column: str, flags: int) -> np.ndarray | 
 
 
 def _refuse_huge(data: bytes, column: str) -> None:
-    """Reads the size from the header of a PNG or JPEG, so that a small file cannot fill the memory."""
-    # The classes, not Image.open, which has a limit of its own.
-    kind = PngImageFile if data.startswith(b"\x89PNG") else JpegImageFile
+    """Reads the size from the head of a picture, so that a small file cannot fill the memory."""
     try:
-        with kind(io.BytesIO(data)) as picture:
-            width, height = picture.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{column} is neither PNG nor JPEG") from error
+        width, height = image_size(data)
+    except DecodeError as error:
+        raise DataError(f"{column} cannot be decoded: {error.message}") from error
     if width * height > MAX_PIXELS:
         raise DataError(f"{column} is too large: {width}x{height}")
+
+
+def counts_in(mask: np.ndarray) -> np.ndarray:
+    """Returns where a mask (H, W), uint8 or uint16, says that the normal counts: above half of its largest.
+
+    Some have 1 there instead of 255.
+
+    Raises:
+        DataError: It says so nowhere.
+    """
+    largest = int(mask.max(initial=0))
+    if not largest:
+        raise DataError("the mask is black everywhere")
+    return mask > largest // 2

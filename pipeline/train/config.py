@@ -145,7 +145,10 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
         if (self.steps is None) == (self.duration_minutes is None):
-            raise ValueError("give either steps or duration_minutes")
+            raise ValueError(
+                "say how long to train, by one of steps and duration_minutes: --config configs/train.yaml, "
+                "or --set steps=1000"
+            )
         if not self.stages or abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError("the shares of the stages must add up to 1")
         return self

@@ -1,20 +1,15 @@
 """Turns folders of pictures into training data.
 
-    FOLDER/images/    photos or crops, PNG or JPEG
-           normals/   normal maps, PNG, 8 or 16 bit
-           masks/     greyscale PNG, 255 where the normal counts
-
-Each subfolder is optional, and so is each file: files of the same name (endings aside) make one row, and what
-a row lacks is null.
+Which files make a row is told in `pipeline.samples.pictures`; what a row lacks is null.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import TypeVar
 
 import cv2
@@ -29,19 +24,28 @@ from pipeline.faces.detect import FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import Convention, decode_normals, encode_normals
 from pipeline.pixels import resize
+from pipeline.samples.pictures import decode_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import BadRows
-from pipeline.samples.sample import decode_normal_map, decode_picture, resize_normals
+from pipeline.samples.sample import MASK, counts_in, decode_normal_map, decode_picture, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
-
-KINDS = {"images": "image", "normals": "normal", "masks": "mask"}
-"""Subfolder -> column."""
 
 ROWS_PER_FILE = 2048
 ROWS_PER_GROUP = 64
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ENDINGS = (".png", ".jpg", ".jpeg")
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert_folder` wrote.
+
+    Attributes:
+        rows: paired, images alone, normals alone -> rows.
+        unused: What belongs to no row, a line for each reason.
+    """
+
+    rows: Counter[str]
+    unused: list[str]
 
 
 def convert_folder(
@@ -53,7 +57,7 @@ def convert_folder(
     finder: FaceFinder | None = None,
     size: int = SIZE,
     threads: int = 4,
-) -> int:
+) -> Converted:
     """Converts a folder of pictures into Parquet files of the training schema.
 
     Args:
@@ -66,16 +70,14 @@ def convert_folder(
         size: Side of the stored crops in pixels.
         threads: Rows converted at the same time; one if faces are looked for.
 
-    Returns:
-        The number of rows written.
-
     Raises:
         DataError: The folder holds no pictures, or not one row could be converted.
     """
     filesystem, root = fsspec.core.url_to_fs(folder)
-    names = list_rows(filesystem, root)
-    if not names:
-        raise DataError(f"{folder} holds no pictures in images/ or normals/.")
+    pairing = pair_pictures(filesystem, root)
+    if not pairing.rows:
+        left_out = f" ({'; '.join(pairing.lines())})" if pairing.unused else ""
+        raise DataError(f"{folder} holds no pictures in images/ or normals/{left_out}.")
 
     def convert(item: tuple[str, Mapping[str, str]]) -> dict | None:
         name, files = item
@@ -90,33 +92,21 @@ def convert_folder(
 
     target, base = fsspec.core.url_to_fs(out)
     target.makedirs(base, exist_ok=True)
-    written = 0
+    written: Counter[str] = Counter()
     with ThreadPoolExecutor(1 if finder else threads) as pool:
-        rows = (row for row in _map_ahead(pool, convert, names.items(), 4 * threads) if row is not None)
-        for index in range(len(names)):
+        rows = (
+            row for row in _map_ahead(pool, convert, pairing.rows.items(), 4 * threads) if row is not None
+        )
+        for index in range(len(pairing.rows)):
             part = list(islice(rows, ROWS_PER_FILE))
             if not part:
                 break
             with target.open(f"{base}/part-{index:05d}.parquet", "wb") as stream:
                 pq.write_table(pa.Table.from_pylist(part, SCHEMA), stream, row_group_size=ROWS_PER_GROUP)
-            written += len(part)
+            written.update(map(what_it_holds, part))
     if not written:
         raise DataError(f"Not one row of {folder} could be converted; the log names the reasons.")
-    return written
-
-
-def list_rows(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str, str]]:
-    """Returns row name -> column -> path of the pictures of a folder, rows in alphabetical order."""
-    rows: dict[str, dict[str, str]] = {}
-    for kind, column in KINDS.items():
-        directory = f"{root}/{kind}"
-        if not filesystem.isdir(directory):
-            continue
-        for path in filesystem.ls(directory, detail=False):
-            name = PurePosixPath(path)
-            if name.suffix.lower() in _ENDINGS:
-                rows.setdefault(name.stem, {})[column] = path
-    return {name: rows[name] for name in sorted(rows) if rows[name].keys() != {"mask"}}
+    return Converted(written, pairing.lines())
 
 
 def convert_row(
@@ -136,9 +126,9 @@ def convert_row(
     Raises:
         DataError: A file cannot be decoded, the files differ in size, or there is no face or no square.
     """
-    image = decode_picture(data.get("image"), "image", cv2.IMREAD_COLOR_RGB)
+    image = decode_photo(data["image"]) if "image" in data else None
     pixels = decode_picture(data.get("normal"), "normal", cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
-    mask = decode_picture(data.get("mask"), "mask", cv2.IMREAD_GRAYSCALE)
+    mask = decode_picture(data.get("mask"), "mask", MASK)
     shapes = {picture.shape[:2] for picture in (image, pixels, mask) if picture is not None}
     if len(shapes) > 1:
         raise DataError("image and labels differ in size")
@@ -164,7 +154,7 @@ def convert_row(
     if pixels is not None:
         normals, valid = decode_normal_map(pixels)
         if mask is not None:
-            valid &= mask > 127
+            valid &= counts_in(mask)
         # Only signs differ between the conventions: lengths, hence validity, do not.
         normals = decode_normals(pixels, convention) * valid[..., None]
         normals = resize_normals(normals[cut], size)

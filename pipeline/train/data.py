@@ -19,6 +19,9 @@ from pipeline.errors import DataError
 from pipeline.samples.rows import IMAGE, NORMALS, PAIRED, RowGroup, keep_kinds
 from pipeline.samples.sample import Sample
 
+KEPT_ROWS = 1 << 14
+"""Rows of epochs whose order is kept, two epochs at least."""
+
 
 def split_validation(groups: Sequence[RowGroup], share: float) -> tuple[list[RowGroup], list[RowGroup]]:
     """Keeps a share of the paired rows for validation, spread evenly over the groups.
@@ -145,7 +148,8 @@ class RowOrder:
             raise DataError(
                 "There is no row with " + {IMAGE: "an image", NORMALS: "normals"}.get(needs, "both") + "."
             )
-        # Two epochs: threads that make batches ahead work on both sides of their border.
+        # Threads that make batches ahead work on both sides of an epoch's border, and on many of few rows.
+        self._kept = max(2, KEPT_ROWS // self.length)
         self._epochs: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
@@ -153,11 +157,12 @@ class RowOrder:
         """Returns the group and the row at a position, which may lie in any epoch."""
         epoch, index = divmod(position, self.length)
         with self._lock:
-            if epoch not in self._epochs:
-                self._epochs[epoch] = self._shuffle(epoch)
-                if len(self._epochs) > 2:
-                    del self._epochs[min(self._epochs)]
-            group, row = self._epochs[epoch][index]
+            rows = self._epochs.get(epoch)
+            if rows is None:
+                rows = self._epochs[epoch] = self._shuffle(epoch)
+                if len(self._epochs) > self._kept:
+                    del self._epochs[next(iter(self._epochs))]
+        group, row = rows[index]
         return self._groups[group], int(row)
 
     def _shuffle(self, epoch: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import fsspec
 import numpy as np
@@ -10,12 +12,14 @@ from spheres import sphere_normals, sphere_row
 
 from jobs import dataset as dataset_job
 from pipeline.errors import DataError
+from pipeline.evaluate.cases import face_mask, read_cases
 from pipeline.evaluate.metrics import angular_error
 from pipeline.faces.crop import crop_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import encode_normals
 from pipeline.samples.batch import float_normals
+from pipeline.samples.pictures import pair_pictures
 from pipeline.samples.rows import IMAGE, NORMALS, PAIRED, BadRows, find_row_groups, load_group
 from pipeline.samples.schema import SCHEMA
 from pipeline.train.convert import convert_folder
@@ -69,7 +73,11 @@ def test_rows_hold_what_the_folder_has(folder, tmp_path):
     put(folder, "wide", images=encode_png(np.zeros((32, 64, 3), np.uint8)))
     put(folder, "sizes", images=row["image"], normals=sphere_row(0, 32)["normal"])
     bad = BadRows()
-    assert convert_folder(str(folder), str(tmp_path / "out"), bad, size=32) == 3
+    assert convert_folder(str(folder), str(tmp_path / "out"), bad, size=32).rows == {
+        "paired": 1,
+        "images alone": 1,
+        "normals alone": 1,
+    }
     assert {name.split(" of ")[0] for name in bad.reasons} == {"broken", "wide", "sizes"}
     (group,) = find_row_groups([str(tmp_path / "out")])
     assert list(group.kinds) == [NORMALS, PAIRED, IMAGE]
@@ -88,7 +96,7 @@ def test_photos_are_cropped_like_the_product_does(folder, tmp_path, astronaut):
     put(folder, "sky", images=encode_png(np.full((512, 512, 3), 90, np.uint8)))
     bad = BadRows()
     finder = FaceFinder(DetectConfig(faces="largest"))
-    assert convert_folder(str(folder), str(tmp_path / "out"), bad, finder=finder) == 1
+    assert convert_folder(str(folder), str(tmp_path / "out"), bad, finder=finder).rows == {"paired": 1}
     assert list(bad.reasons.values()) == ["no face was found"]
     sample = samples_of(tmp_path / "out")["astronaut"]
     face = finder(astronaut)[0]
@@ -112,7 +120,9 @@ def test_a_folder_of_nothing_is_an_error(folder, tmp_path):
 def test_folders_may_be_remote():
     filesystem = fsspec.filesystem("memory")
     filesystem.pipe_file("/scans/images/a.png", sphere_row(0, 32)["image"])
-    assert convert_folder("memory://scans", "memory://training", BadRows(), size=32) == 1
+    assert convert_folder("memory://scans", "memory://training", BadRows(), size=32).rows == {
+        "images alone": 1
+    }
     assert filesystem.ls("/training", detail=False) == ["/training/part-00000.parquet"]
 
 
@@ -121,5 +131,78 @@ def test_command_says_what_it_did(folder, tmp_path):
     put(folder, "broken", images=b"nothing")
     result = CliRunner().invoke(dataset_job.command, [str(folder), str(tmp_path / "out"), "--size", "32"])
     assert result.exit_code == 0, result.output
-    assert "1 rows written" in result.output
-    assert "1 left out" in result.output
+    assert "1 row written" in result.output
+    assert ": 0 paired, 1 images alone, 0 normals alone; 1 could not be used." in result.output
+
+
+CASES = Path(__file__).resolve().parents[2] / "../shared/cases/pairs"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the cases are not there")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "matching", "mask_suffix_only", "suffixes", "images_webp", "composed_and_decomposed", "mask_0_and_1",
+    ],
+)  # fmt: skip
+def test_the_cases_from_the_field(tmp_path, name):
+    done = convert_folder(str(CASES / name), str(tmp_path / "out"), BadRows(), size=64)
+    assert (done.rows, done.unused) == ({"paired": 2}, [])
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    masks = [cv2.imdecode(np.frombuffer(row["mask"], np.uint8), cv2.IMREAD_GRAYSCALE) for row in rows]
+    assert [int((mask > 127).sum()) for mask in masks] == [1183, 1368]
+    for sample in read_cases([str(CASES / name)], BadRows(), 64):
+        assert face_mask(sample).sum() in (1183, 1368)
+
+
+class TestPairing:
+    def pair(self, tmp_path, *names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        found = pair_pictures(fsspec.filesystem("file"), str(tmp_path))
+        rows = {
+            name: {column: path.removeprefix(f"{tmp_path}/") for column, path in row.items()}
+            for name, row in found.rows.items()
+        }
+        return rows, found.lines()
+
+    @pytest.mark.parametrize(
+        ("image", "normal", "mask"),
+        [
+            ("a.JPG", "A_Normal.png", "a-MASK.png"),
+            ("a_rgb.tif", "a_normal.tif", "a_mask.tif"),
+            ("x/a.png", "x/a_nrm.png", "x/a.png"),
+            ("caf\u00e9.png", "cafe\u0301_normals.png", "cafe\u0301.mask.png"),
+        ],
+    )
+    def test_files_that_belong_together(self, tmp_path, image, normal, mask):
+        files = {"image": f"images/{image}", "normal": f"normals/{normal}", "mask": f"masks/{mask}"}
+        rows, lines = self.pair(tmp_path, *files.values())
+        assert list(rows.values()) == [files]
+        assert lines == []
+
+    def test_what_cannot_be_told_apart_is_not_joined(self, tmp_path):
+        rows, lines = self.pair(tmp_path, "images/a.png", "normals/a_n.png", "normals/A_normal.png")
+        assert len(rows) == 3
+        assert lines == []
+
+    def test_what_belongs_to_nothing_is_named(self, tmp_path):
+        rows, lines = self.pair(
+            tmp_path, "images/a.png", "images/a.jpg", "images/b.exr", "masks/c.png", "images/notes.txt"
+        )
+        assert rows == {"a": {"image": "images/a.jpg"}}
+        assert lines == [
+            "1 files of a name that another has: 'images/a.png'",
+            "1 files whose ending is not read: 'images/b.exr'",
+            "1 masks without an image or a normal map: 'masks/c.png'",
+        ]
+
+    def test_a_black_mask_is_said(self, folder, tmp_path):
+        row = sphere_row(0, 64)
+        put(folder, "a", normals=row["normal"], masks=encode_png(np.zeros((64, 64), np.uint8)))
+        bad = BadRows()
+        with pytest.raises(DataError):
+            convert_folder(str(folder), str(tmp_path / "out"), bad, size=64)
+        assert list(bad.reasons.values()) == ["the mask is black everywhere"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
 import numpy as np
 import pytest
 from spheres import sphere_row, write_mixed, write_rows
 
 from pipeline.errors import DataError
-from pipeline.samples.rows import IMAGE, NORMALS, PAIRED, find_row_groups
+from pipeline.samples.rows import IMAGE, NORMALS, PAIRED, BadRows, find_row_groups, load_group
+from pipeline.train.batches import PassStream
 from pipeline.train.data import GroupCache, RowOrder, shard_groups, split_validation
 
 
@@ -70,6 +74,29 @@ def test_an_epoch_is_every_row_once_in_an_order_of_its_own(mixed, window):
     assert sorted(epoch(1)) == sorted(first)
     assert epoch(1) != first
     assert epoch(0, seed=1) != first
+
+
+@pytest.mark.parametrize("rows", [1, 3, 10, 30])
+@pytest.mark.parametrize("batch_size", [4, 16, 48])
+def test_few_rows_make_batches_in_one_order_with_any_threads(tmp_path, rows, batch_size):
+    path = write_rows(tmp_path / "a.parquet", [sphere_row(i, 32) for i in range(rows)], group=4)
+    groups = find_row_groups([path])
+    found = []
+    for threads in (1, 2, 4):
+        order = RowOrder(groups, PAIRED, 0, window_rows=100)
+        stream = PassStream(
+            order=order,
+            cache=GroupCache(lambda group: load_group(group, 32, BadRows()), len(groups)),
+            change=lambda sample, rng: sample,
+            seed=[0],
+            batch_size=batch_size,
+            image=True,
+            normals=False,
+        )
+        with ThreadPoolExecutor(threads) as pool:
+            batches = islice(stream.batches(0, pool, 6), 8)
+            found.append([batch.image.numpy().tobytes() for _, batch in batches])
+    assert found[0] == found[1] == found[2]
 
 
 def test_groups_are_read_window_by_window(mixed):
