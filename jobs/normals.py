@@ -52,27 +52,48 @@ run_options = entry.options(
 """What says what a run is; `facet plan` has the same."""
 
 
-def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, Any]) -> NormalsRun:
-    """Returns the configuration that a command line means."""
-    given = [
-        # As JSON, which is YAML: patterns begin with *, which YAML takes for something else.
-        f"{FIELDS[name]}={json.dumps(value) if isinstance(value, tuple) else value}"
-        for name, value in options.items()
-        if value not in (None, ())
-    ]
-    return load_config(NormalsRun, config, [*overrides, *given])
-
-
-@click.command()
-@click.argument("source", metavar="INPUT")
-@click.argument("output")
-@click.option(
+on_existing_option = click.option(
     "--on-existing",
     type=click.Choice(["resume", "fail", "overwrite"]),
     default="resume",
     show_default=True,
     help="What to do when OUTPUT holds a run.",
 )
+
+
+def given_fields(fields: dict[str, str], options: dict[str, Any]) -> list[str]:
+    """Returns what a command line sets of the configuration, as "section.field=value"."""
+    return [
+        # As JSON, which is YAML: patterns begin with *, which YAML takes for something else.
+        f"{fields[name]}={json.dumps(value) if isinstance(value, tuple) else value}"
+        for name, value in options.items()
+        if value not in (None, ())
+    ]
+
+
+def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, Any]) -> NormalsRun:
+    """Returns the configuration that a command line means."""
+    return load_config(NormalsRun, config, [*overrides, *given_fields(FIELDS, options)])
+
+
+def carry_out(request: RunRequest, on_existing: OnExisting) -> None:
+    """Carries a run out and says how it ended."""
+    try:
+        result = run(request, on_existing)
+    except Stopped as stopped:
+        logs.say(summarise_stopped(stopped.counts, str(request.output)))
+        sys.exit(130)
+    except FailureLimitError as error:
+        for line in failure_table(error.counts):
+            logs.say(line)
+        raise
+    click.echo(summarise(result, str(request.output)))
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.argument("output")
+@on_existing_option
 @run_options
 def command(
     source: str,
@@ -94,16 +115,7 @@ def command(
     """
     logs.set_up(log_json)
     settings = run_config(config, overrides, options)
-    try:
-        result = run(RunRequest(RECIPE, source, output, settings, limit), on_existing)
-    except Stopped as stopped:
-        logs.say(summarise_stopped(stopped.counts, output))
-        sys.exit(130)
-    except FailureLimitError as error:
-        for line in failure_table(error.counts):
-            logs.say(line)
-        raise
-    click.echo(summarise(result, output))
+    carry_out(RunRequest(RECIPE, source, output, settings, limit), on_existing)
 
 
 if __name__ == "__main__":

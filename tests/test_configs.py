@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config import Section, dump_config, load_config
 from pipeline.errors import ConfigError
+from pipeline.recipes.details import DetailsRun
 from pipeline.recipes.normals import NormalsRun
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -18,6 +19,10 @@ def test_the_reference_holds_every_field_with_its_default():
     for section in NormalsRun.model_fields.values():
         for field in section.annotation.model_fields:
             assert f"  {field}:" in text
+
+
+def test_the_configuration_of_heads_holds_its_defaults():
+    assert load_config(DetailsRun, CONFIGS / "details.yaml") == DetailsRun()
 
 
 def test_the_cluster_configuration_is_valid():

@@ -17,7 +17,8 @@ from jobs.cli import COMMANDS
 from pipeline import errors
 from pipeline.config import load_config
 from pipeline.normals.encoding import SIGNS
-from pipeline.recipes.face_record import FACE, FORMAT, SCHEMA
+from pipeline.recipes import NAMES, load_recipe
+from pipeline.recipes.face_record import FACE, SCHEMA
 from pipeline.recipes.normals import NormalsRun
 from pipeline.run.records import ERROR_CODES
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 FILES = sorted(set(re.findall(r"(?:configs|pipeline|weights|tests)/[\w./-]*\w", README)))
+RECIPE_CODES = {code for name in NAMES for code in load_recipe(name).record.codes}
 FACET_LINES = [line for line in SHELL.splitlines() if line.startswith("facet ")]
 
 
@@ -108,11 +110,12 @@ def test_files_that_are_named_are_there(path):
 def test_codes_are_those_of_the_code():
     (table,) = re.findall(r"<!-- codes -->\n(.*?)<!-- /codes -->", README, re.DOTALL)
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert sorted(named) == sorted([FORMAT.empty, *FORMAT.codes, *ERROR_CODES])
+    assert set(named) == {*RECIPE_CODES, "no_face", *ERROR_CODES}
+    assert len(named) == len(set(named))
 
 
 def test_codes_of_photos_are_all_listed():
-    listed = {*FORMAT.codes, *ERROR_CODES}
+    listed = {*RECIPE_CODES, *ERROR_CODES}
     raised = {
         code
         for path in (ROOT / "pipeline").rglob("*.py")

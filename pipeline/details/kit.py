@@ -77,10 +77,13 @@ def head_kit(path: str | Path | None = None, level: int = 2) -> HeadKit:
     Raises:
         AssetsError: The model is not there or is not what it should be.
     """
-    model = load_face_model(path)
+    return make_kit(load_face_model(path), load_topology(path), level)
+
+
+def make_kit(model: FaceModel, topology: Topology, level: int = 2) -> HeadKit:
+    """Prepares a head model and its topology; see `head_kit`."""
     head = fit_head(model)
     grid = face_grid(head, level)
-    topology = load_topology(path)
     fine = topology.only(FACE)
     for finer in grid.levels[1:]:
         fine = subdivided(fine, finer.quads)

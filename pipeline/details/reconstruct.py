@@ -188,7 +188,6 @@ def make_maps(
         )
         for eye in EYES
     )
-    back = uv_map(kit.proxy.only(BACK_HEAD), BACK_SIZE)
     detailed = vertex_normals(displacement.vertices, fine_part)
     return HeadMaps(
         texture=texture.picture,
@@ -201,8 +200,14 @@ def make_maps(
             texels,
         ),
         eyes=(left, right),
-        back=continued(texture.picture, kit.proxy, FACE, BACK_HEAD, back),
+        back=back_texture(texture.picture, kit),
     )
+
+
+def back_texture(texture: np.ndarray, kit: HeadKit) -> np.ndarray:
+    """Texture of the back of the head, which goes on with that of the face."""
+    texels = uv_map(kit.proxy.only(BACK_HEAD), BACK_SIZE)
+    return continued(texture, kit.proxy, FACE, BACK_HEAD, texels)
 
 
 def check_quality(quality: ViewQuality, config: DetailsConfig) -> None:

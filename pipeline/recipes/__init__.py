@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.run.recipe import Recipe
     from pipeline.storage.store import Store
 
-NAMES = ("normals",)
+NAMES = ("normals", "details")
 
 
 def load_recipe(name: str) -> Recipe:

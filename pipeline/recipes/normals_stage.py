@@ -19,20 +19,28 @@ class NormalsStage:
     """Runs the network over the crops of items.
 
     Hands on for each face "normals", (256, 256, 3) uint8 or uint16 encoded, and "mask", (256, 256) uint8, or
-    None where the network gives none.
+    None where the network gives none; with `confidence` also "confidence", (256, 256) float16 or None.
 
     Args:
         weights: Weights of the network.
         config: How to run it.
         bits: Depth of the encoded normals.
         convention: Their axes.
+        confidence: Whether to hand the confidence on.
     """
 
-    def __init__(self, weights: LoadedWeights, config: NormalsConfig, bits: int, convention: Convention):
+    def __init__(
+        self,
+        weights: LoadedWeights,
+        config: NormalsConfig,
+        bits: int,
+        convention: Convention,
+        confidence: bool = False,
+    ):
         # Here, since other workers import this module too, and do not need torch, which is slow and large.
         from pipeline.normals.inference import NormalsEstimator
 
-        self._bits, self._convention = bits, convention
+        self._bits, self._convention, self._with_confidence = bits, convention, confidence
         self._estimate = NormalsEstimator(
             weights, config.device, config.batch_size, config.mirror, config.precision
         )
@@ -48,3 +56,6 @@ class NormalsStage:
         for index, face in enumerate(found):
             face["normals"] = pixels[index]
             face["mask"] = None if estimated.mask is None else estimated.mask[index]
+            if self._with_confidence:
+                sure = estimated.confidence
+                face["confidence"] = None if sure is None else sure[index].clip(0, 1e4).astype(np.float16)

@@ -1,0 +1,73 @@
+"""`facet details`: a head with its wrinkles for every face. All that the job is, from top to bottom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.assets import find_ict_facekit
+from pipeline.assets.ict_facekit import content_digest
+from pipeline.details.config import DetailsConfig
+from pipeline.details.reconstruct import TEXTURE_CROP
+from pipeline.faces.detect import DetectConfig
+from pipeline.recipes import normals
+from pipeline.recipes.crop_stage import CropStage
+from pipeline.recipes.head_record import FORMAT
+from pipeline.recipes.head_stage import HeadStage
+from pipeline.recipes.normals import NormalsRun
+from pipeline.recipes.normals_stage import NormalsStage
+from pipeline.run.recipe import Recipe, Stage
+
+
+class DetailsRun(NormalsRun):
+    """Configuration of `facet details`: that of `facet normals`, and `details`; see configs/details.yaml."""
+
+    detect: DetectConfig = Field(default_factory=lambda: DetectConfig(mode="auto"))
+    details: DetailsConfig = Field(default_factory=DetailsConfig)
+
+
+def crop_arguments(config: DetailsRun) -> tuple[Any, ...]:
+    """Returns the arguments of `CropStage`: the texture needs a crop of its own."""
+    return *normals.crop_arguments(config), (TEXTURE_CROP,)
+
+
+def normals_arguments(config: DetailsRun) -> tuple[Any, ...]:
+    """Returns the arguments of `NormalsStage`, which is to tell the confidence too."""
+    return *normals.normals_arguments(config), True
+
+
+def head_arguments(config: DetailsRun) -> tuple[Any, ...]:
+    """Returns the arguments of `HeadStage`, with the head model loaded."""
+    from pipeline.geometry.head_model import load_face_model
+    from pipeline.geometry.mesh import load_topology
+
+    return load_face_model(), load_topology(), config.details, config.output.convention
+
+
+def models(config: DetailsRun) -> dict[str, dict[str, str]]:
+    """Returns the weights and the head model, which decide the results."""
+    with np.load(find_ict_facekit()) as archive:
+        digest = content_digest({name: archive[name] for name in archive.files})
+    return normals.models(config) | {"head": {"name": "ict-facekit", "sha256": digest, "licence": "MIT"}}
+
+
+RECIPE = Recipe(
+    name="details",
+    config=DetailsRun,
+    stages=(
+        Stage("crop", CropStage, "core", crop_arguments, isolated=True),
+        Stage("normals", NormalsStage, "network", normals_arguments),
+        Stage("head", HeadStage, "core", head_arguments, isolated=True),
+    ),
+    record=FORMAT,
+    models=models,
+    joins=normals.joins,
+    device=normals.device,
+    report=normals.write_page,
+    free=normals.RECIPE.free,
+    retried=normals.RECIPE.retried,
+    packages=(*normals.RECIPE.packages, "scipy"),
+    preload=normals.RECIPE.preload,
+)

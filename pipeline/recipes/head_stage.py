@@ -1,0 +1,88 @@
+"""Stage: a head for every face of a photo. Runs in a process of its own, which holds the head model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.details.config import DetailsConfig
+from pipeline.details.kit import make_kit
+from pipeline.details.reconstruct import (
+    TEXTURE_CROP,
+    FacePhoto,
+    focal_pixels,
+    normals_of,
+    points_of,
+    reconstruct,
+)
+from pipeline.errors import ImageError
+from pipeline.faces.crop import CropWindow
+from pipeline.fitting.fit import FitError
+from pipeline.fitting.views import View
+from pipeline.geometry.head_model import FaceModel
+from pipeline.geometry.mesh import Topology
+from pipeline.normals.encoding import Convention, decode_normals
+from pipeline.recipes.head_record import FIT_FAILED, decode_jpeg, describe_head
+from pipeline.run.items import Item
+
+
+class HeadStage:
+    """Fits a head to every face of an item, each face by itself.
+
+    Takes what `CropStage` and `NormalsStage` hand on, the crop for the texture and the confidence included.
+
+    Args:
+        model: The head model, loaded once by the driver.
+        topology: Of the same.
+        config: How heads are reconstructed.
+        convention: Axes of the encoded normals.
+    """
+
+    def __init__(self, model: FaceModel, topology: Topology, config: DetailsConfig, convention: Convention):
+        torch.set_num_threads(1)
+        self._kit = make_kit(model, topology, config.level)
+        self._config, self._convention = config, convention
+
+    def __call__(self, item: Item) -> None:
+        """Works on one photo.
+
+        Raises:
+            ImageError: No head fits any of its faces (fit_failed).
+        """
+        reasons = []
+        for face, found in zip(item.record["faces"], item.handed_on, strict=True):
+            face["head"], face["head_error"] = None, None
+            photo = self._photo_of(item.record, face, found)
+            try:
+                (head,) = reconstruct([photo], self._kit, self._config)
+                face["head"] = describe_head(head)
+            except FitError as error:
+                face["head_error"] = str(error)
+                reasons.append(f"face {face['index']}: {error}")
+            del found[TEXTURE_CROP.name], found["confidence"]
+        if len(reasons) == len(item.record["faces"]):
+            raise ImageError(f"No head fits: {'; '.join(reasons)}.", FIT_FAILED)
+
+    def _photo_of(self, record: dict[str, Any], face: dict[str, Any], found: dict[str, Any]) -> FacePhoto:
+        """What the fit needs of a face, from its record and what was handed on with it."""
+        texture_window, texture = found[TEXTURE_CROP.name]
+        width, height = record["width"], record["height"]
+        landmarks = np.asarray(face["landmarks"], float).reshape(-1, 2)
+        points = None if face["points"] is None else np.asarray(face["points"], float).reshape(-1, 3)
+        visible = None if face["visible"] is None else np.asarray(face["visible"], float) / 255
+        view = View(
+            width,
+            height,
+            points=points_of(self._kit.head, landmarks, points, visible),
+            normals=normals_of(
+                decode_normals(found["normals"], self._convention),
+                CropWindow(**face["crop_window"]),
+                found["mask"],
+                found["confidence"],
+            ),
+            focal=focal_pixels(record["focal_35mm"], width, height),
+            actions=self._config.hints,
+        )
+        return FacePhoto(view, decode_jpeg(texture), texture_window)

@@ -1,0 +1,160 @@
+"""`facet details`: its records, its stage, and whole runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+
+from pipeline.config import load_config
+from pipeline.details.config import DetailsConfig
+from pipeline.details.kit import head_kit
+from pipeline.details.reconstruct import reconstruct_head
+from pipeline.images.png import encode_png
+from pipeline.recipes.details import RECIPE, DetailsRun
+from pipeline.recipes.head_record import FACE, SCHEMA, check_heads, describe_head, read_head
+from pipeline.run.folder import RunRequest
+from pipeline.run.job import run
+from pipeline.run.records import to_table
+from pipeline.run.retry import retry_run
+from pipeline.run.status import run_status
+from pipeline.run.validate import validate_run
+from pipeline.storage.store import Store
+
+PHOTOS = Path(__file__).resolve().parents[1] / "photos"
+OPTIONS = [
+    "details.texture_size=512",
+    "plan.shard_size=2",
+    "plan.chunk_size=1",
+    "engine.name=local",
+    "engine.cpus=1",
+    "output.files=tar",
+]
+
+
+def read(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    return picture
+
+
+@pytest.fixture(scope="module")
+def head():
+    return reconstruct_head(read(PHOTOS / "rendered_2.jpg"), DetailsConfig(texture_size=512))
+
+
+def test_a_head_of_a_record_is_the_same_head(head):
+    found = to_table([{"head": describe_head(head)}], _only_head()).to_pylist()[0]["head"]
+    again = read_head(found, head.width, head.height, head_kit())
+    assert np.abs(again.vertices - head.vertices).max() < 1e-4
+    assert np.abs(again.to_camera(again.vertices) - head.to_camera(head.vertices)).max() < 1e-3
+    assert np.abs(again.detailed_vertices - head.detailed_vertices).max() < 1e-3
+    assert vars(again.quality) == pytest.approx(vars(head.quality), rel=1e-5)
+    assert again.maps.texture.shape == (512, 512, 3)
+    assert np.array_equal(again.maps.displacement, head.maps.displacement)
+
+
+def _only_head():
+    from dataclasses import replace
+
+    import pyarrow as pa
+
+    return replace(RECIPE.record, schema=pa.schema([pa.field("head", FACE.field("head").type)]))
+
+
+def test_what_is_wrong_with_a_head_is_said(head):
+    config = DetailsRun(details=DetailsConfig(texture_size=512))
+    row = {"status": "ok", "width": 1, "height": 1, "faces": [dict.fromkeys(FACE.names)]}
+    face = row["faces"][0]
+
+    def said() -> str:
+        return "; ".join(check_heads(row, config, True))
+
+    assert "neither a head nor a reason" in said()
+    face["head"] = describe_head(head)
+    assert "has a head" not in said()
+    for name, value, expected in [
+        ("rotation", np.full(9, np.nan), "rotation is not finite"),
+        ("focal", -1.0, "without a focal length"),
+        ("texture_jpeg", b"", "texture_jpeg cannot be decoded"),
+        ("displacement_png", encode_png(np.zeros((8, 8), np.uint16)), "not of 512x512"),
+        ("quality", None, "without quality"),
+    ]:
+        face["head"] = describe_head(head) | {name: value}
+        assert expected in said()
+    face["head_error"] = "no head fits"
+    assert "or with both" in said()
+
+
+def test_every_field_is_described():
+    for field in [*FACE, *FACE.field("head").type]:
+        assert field.metadata[b"description"]
+    assert SCHEMA.names == list(RECIPE.record.schema.names)
+
+
+KILLED = """
+import os, signal, sys
+from pipeline.config import load_config
+from pipeline.recipes.details import RECIPE
+from pipeline.run.folder import RunRequest
+from pipeline.run.job import run
+
+seen = []
+def watch(counts):
+    seen.append(counts)
+    if len(seen) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+source, out, *options = sys.argv[1:]
+run(RunRequest(RECIPE, source, out, load_config(RECIPE.config, None, options)), watch=watch)
+"""
+
+
+def shard_bytes(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("[rf]*/shard-*")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_run_is_killed_goes_on_is_retried_and_is_the_same(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("rendered_1.jpg", "rendered_two.jpg", "astronaut.jpg"):
+        shutil.copy(PHOTOS / name, photos)
+    (photos / "blank.png").write_bytes(encode_png(np.full((300, 300, 3), 90, np.uint8)))
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    config = load_config(DetailsRun, None, OPTIONS)
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    run(RunRequest(RECIPE, str(photos), str(alone), config))
+
+    command = [sys.executable, "-c", KILLED, str(photos), str(out), *OPTIONS]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert run_status(Store(str(out))).status == "running"
+    done = run(RunRequest(RECIPE, str(photos), str(out), config))
+    assert shard_bytes(out) == shard_bytes(alone)
+    assert done.counts.statuses == {"ok": 3, "no_face": 1, "failed": 1}
+    assert done.counts.found["faces"] == 4
+    assert validate_run(RECIPE, str(out)).sound
+    assert Path(done.report).exists()
+
+    shutil.copy(PHOTOS / "rendered_3.jpg", photos / "broken.jpg")
+    tried = retry_run(RECIPE, str(out), ["unsupported_format"])
+    assert (tried.ok, tried.shards) == (1, 1)
+    assert validate_run(RECIPE, str(out)).sound
+    rows = {Path(row["uri"]).name: row for row in ds.dataset(f"{out}/records").to_table().to_pylist()}
+    for name in ("rendered_1.jpg", "rendered_two.jpg", "astronaut.jpg", "broken.jpg"):
+        for face in rows[name]["faces"]:
+            assert face["head_error"] is None
+            assert face["head"]["quality"]["points_share"] < 0.03
+    again = reconstruct_head(read(PHOTOS / "astronaut.jpg"), config.details)
+    (face,) = rows["astronaut.jpg"]["faces"]
+    assert np.abs(np.array(face["head"]["identity"]) - again.identity).max() < 0.3
