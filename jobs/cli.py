@@ -21,6 +21,7 @@ COMMANDS = {
     "weights": "List, show, verify, import, add and export weights.",
     "assets": "Show and verify the models of others that Facet uses.",
     "dataset": "Convert folders of images and normals to training data.",
+    "bench": "Measure the speed of every stage on this machine.",
 }
 """Subcommand -> its line in the help. Module `jobs.NAME` holds `command`, a click command or group."""
 

@@ -20,6 +20,7 @@ LAYERS = [
     "details points synth",
     "evaluate report",
     "recipes train",
+    "bench",
     "jobs",
 ]
 """Bottom to top; what stands in one line does not know of each other. Missing: `pipeline`, the front door."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-import psutil
-
 from pipeline.errors import PlanError
 
 ENGINES = ("local", "ray")
@@ -123,12 +121,20 @@ def tree_memory(root: int) -> int:
 
     It is the proportional set size: pages that processes share, such as Ray's object store, count once.
     """
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            # The command's name, in parentheses, may itself hold spaces and parentheses.
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
     total = 0
-    with suppress(psutil.NoSuchProcess):  # the command has just ended
-        tree = psutil.Process(root)
-        for process in (tree, *tree.children(recursive=True)):
-            with suppress(psutil.Error):  # ended meanwhile, or another user's
-                total += process.memory_full_info().pss
+    for pid in parents:
+        ancestor = pid
+        while ancestor not in (root, 0):
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == root:
+            with suppress(OSError):  # ended meanwhile, or another user's
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
     return total
 
 

@@ -20,7 +20,7 @@ import dlib
 import numpy as np
 import torch
 
-from benchmarks.timing import Rate
+from pipeline.bench.timing import Rate
 from pipeline.errors import InputError
 from pipeline.faces.crop import crop_image, crop_window, hull_mask
 from pipeline.faces.landmarks import model_file

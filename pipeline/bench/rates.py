@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.timing import Rate, measure, one_core
+from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.device import use_bf16
 from pipeline.normals.architectures import build_network
 from pipeline.regions import Region

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pretend import PretendedReader, pretended_recipe
+from pipeline.bench.pretend import PretendedReader, pretended_recipe
 from pipeline.images.items import one_photo_each
 from pipeline.images.sources import Listing
 from pipeline.images.walk import Found, Notes

@@ -16,10 +16,10 @@ import torch
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import scale
-from benchmarks.__main__ import command as bench_command
-from benchmarks.baseline import measure_baseline
-from benchmarks.end_to_end import (
+from jobs.bench import command as bench_command
+from pipeline.bench import scale
+from pipeline.bench.baseline import measure_baseline
+from pipeline.bench.end_to_end import (
     EngineRun,
     check_complete,
     job_command,
@@ -28,13 +28,13 @@ from benchmarks.end_to_end import (
     tree_memory,
     write_list,
 )
-from benchmarks.machine import describe_machine
-from benchmarks.photos import FACE, find_photos, vary, write_photos
-from benchmarks.rates import make_sample, measure_training
-from benchmarks.report import Report
-from benchmarks.stages import measure_stages
-from benchmarks.suite import BenchOptions, run_bench
-from benchmarks.timing import Rate, measure, one_core
+from pipeline.bench.machine import describe_machine
+from pipeline.bench.photos import FACE, find_photos, vary, write_photos
+from pipeline.bench.rates import make_sample, measure_training
+from pipeline.bench.report import Report
+from pipeline.bench.stages import measure_stages
+from pipeline.bench.suite import BenchOptions, run_bench
+from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.errors import InputError, PlanError, WeightsError
 from pipeline.normals.architectures import LoadedWeights, build_network
 from pipeline.run.markers import committed_shards, read_markers

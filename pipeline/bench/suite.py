@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.baseline import measure_baseline
-from benchmarks.end_to_end import ENGINES, measure_engine, measure_memory, write_list
-from benchmarks.machine import describe_machine
-from benchmarks.photos import find_photos, write_photos
-from benchmarks.rates import measure_rendering, measure_training
-from benchmarks.report import Report
-from benchmarks.scale import PARTS as SCALE_PARTS
-from benchmarks.scale import measure_scale
-from benchmarks.stages import measure_stages
+from pipeline.bench.baseline import measure_baseline
+from pipeline.bench.end_to_end import ENGINES, measure_engine, measure_memory, write_list
+from pipeline.bench.machine import describe_machine
+from pipeline.bench.photos import find_photos, write_photos
+from pipeline.bench.rates import measure_rendering, measure_training
+from pipeline.bench.report import Report
+from pipeline.bench.scale import PARTS as SCALE_PARTS
+from pipeline.bench.scale import measure_scale
+from pipeline.bench.stages import measure_stages
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.weights import DEFAULT
 

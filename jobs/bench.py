@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: how fast every part is on this machine."""
+"""`facet bench`: how fast every part is on this machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks.scale import PARTS as SCALE_PARTS
-from benchmarks.suite import DEFAULT_PARTS, PARTS, BenchOptions, run_bench
 from jobs import entry
+from pipeline.bench.scale import PARTS as SCALE_PARTS
+from pipeline.bench.suite import DEFAULT_PARTS, PARTS, BenchOptions, run_bench
 from pipeline.weights import DEFAULT
 
 

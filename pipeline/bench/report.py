@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.end_to_end import EngineRun
-from benchmarks.timing import Rate
+from pipeline.bench.end_to_end import EngineRun
+from pipeline.bench.timing import Rate
 
 TARGETS = {"of_stages_alone": 0.85, "times_baseline": 15.0}
 """Through Ray over what the stages alone would give; end to end over the baseline, on two cores."""
@@ -29,7 +29,7 @@ class Report:
         engines: The whole job.
         baseline: The baseline's way.
         rates: Rendering and training.
-        figures: Title -> rows of everything else: memory, and the parts of `benchmarks.scale`.
+        figures: Title -> rows of everything else: memory, and the parts of `pipeline.bench.scale`.
     """
 
     machine: dict[str, Any]

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-from benchmarks.timing import Rate, measure, one_core
+from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.images.items import one_photo_each
 from pipeline.images.sources import list_input
 from pipeline.normals.config import NormalsConfig

@@ -1,1 +1,0 @@
-"""How fast is every stage, and the engine at sizes that a machine does not have: `python -m benchmarks`."""
