@@ -126,8 +126,9 @@ class FaceFinder:
         if self._config.mode != "paper":
             detections = select(detections, self._config)
         grey = to_grey(image)
+        by_paper = self._config.mode == "paper"
         return [
-            Face(index, detection.box, detection.score, self._landmarks(grey, detection))
+            Face(index, detection.box, detection.score, self._landmarks(grey, detection), by_paper=by_paper)
             for index, detection in enumerate(detections)
         ]
 

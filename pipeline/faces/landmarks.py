@@ -45,6 +45,7 @@ class Face:
             landmarks came from a file.
         landmarks: (68, 2) float32, x and y in upright source pixels; may lie over the border.
         points: What the points network says; None where another detector was asked for.
+        by_paper: Whether the paper's rule cuts its crop; see `pipeline.faces.crop`.
     """
 
     index: int
@@ -52,6 +53,7 @@ class Face:
     score: float
     landmarks: np.ndarray
     points: FacePoints | None = field(default=None, compare=False)
+    by_paper: bool = False
 
 
 def model_file(name: str) -> Path:

@@ -48,13 +48,20 @@ class RolledWindow:
         turned = (points_crop - (size - 1) / 2) * (self.side / size)
         return turned @ _turn(self.roll) + (self.x, self.y)
 
-    def crop(self, image: np.ndarray, size: int, outside: tuple[int, int, int] = OUTSIDE) -> np.ndarray:
+    def crop(
+        self,
+        image: np.ndarray,
+        size: int,
+        outside: tuple[int, int, int] = OUTSIDE,
+        border: int = cv2.BORDER_CONSTANT,
+    ) -> np.ndarray:
         """Cuts the window out, upright; large windows are reduced by averaging.
 
         Args:
             image: (H, W, 3) uint8.
             size: Side of the result in pixels.
             outside: Colour beyond the border.
+            border: How the photo goes on beyond it, if not in a colour.
 
         Returns:
             (size, size, 3) uint8.
@@ -74,15 +81,17 @@ class RolledWindow:
             part = cv2.resize(part, tuple(int(n) for n in shape), interpolation=cv2.INTER_AREA)
             matrix[:, 2] += matrix[:, :2] @ ((ratio - 1) / 2)
             matrix[:, :2] *= ratio
-        return cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=outside)
+        return cv2.warpAffine(
+            part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=outside
+        )
 
 
-def window_of_points(points_photo: np.ndarray, roll: float = 0.0) -> RolledWindow:
-    """The window about the points (N, 2) of a head that leans by `roll` degrees."""
+def window_of_points(points_photo: np.ndarray, roll: float = 0.0, scale: float = LOOSE) -> RolledWindow:
+    """The window about the points (N, 2) of a head that leans by `roll`: `scale` times their upright box."""
     upright = points_photo @ _turn(roll).T
     low, high = upright.min(0), upright.max(0)
     x, y = (low + high) / 2 @ _turn(roll)
-    return RolledWindow(float(x), float(y), LOOSE * float((high - low).max()), roll)
+    return RolledWindow(float(x), float(y), scale * float((high - low).max()), roll)
 
 
 def window_of_box(box: Box, roll: float = 0.0) -> RolledWindow:

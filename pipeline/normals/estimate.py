@@ -9,11 +9,12 @@ from typing import Literal, overload
 
 import numpy as np
 
-from pipeline.faces.crop import CropWindow, crop_image, crop_window, hull_mask
+from pipeline.faces.crop import CropWindow, cut_face, hull_mask
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
 from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator
+from pipeline.normals.upright import in_photo, upright_crop, upright_window
 from pipeline.weights import DEFAULT
 
 Finder = Callable[[np.ndarray], list[Face]]
@@ -29,11 +30,12 @@ class FaceNormals:
         score: The detector's confidence.
         landmarks: (68, 2) float32, x and y in pixels of the photo.
         window: The square of the photo that the maps below cover.
-        crop: (H, W, 3) uint8, what the network saw.
+        crop: (H, W, 3) uint8 of this window.
         normals: (H, W, 3) float32, unit length, camera space: x right, y up, z to the viewer. The camera is
             the crop's; see `pipeline.geometry.crop_camera`.
         mask: (H, W) uint8, 255 where the normals are meant.
-        confidence: (H, W) float32, larger is surer, or None where the network does not learn it.
+        confidence: (H, W) float32, larger is surer, 0 where there is no answer, or None where the network
+            does not learn it.
     """
 
     index: int
@@ -99,24 +101,27 @@ def _estimate(photo: np.ndarray, faces: list[Face], estimator: NormalsEstimator)
     if not faces:
         return []
     height, width = photo.shape[:2]
-    windows = [crop_window(face.landmarks, width, height) for face in faces]
-    crops = np.stack([crop_image(photo, window) for window in windows])
-    hulls = [
-        hull_mask(face.landmarks, window, width, height) for face, window in zip(faces, windows, strict=True)
-    ]
-    answer = estimator(crops, np.stack(hulls))
-    assert answer.mask is not None
-    return [
-        FaceNormals(
-            index=face.index,
-            box=face.box,
-            score=face.score,
-            landmarks=face.landmarks,
-            window=windows[i],
-            crop=crops[i],
-            normals=answer.normals[i],
-            mask=answer.mask[i],
-            confidence=None if answer.confidence is None else answer.confidence[i],
+    windows, crops = zip(*(cut_face(photo, face) for face in faces), strict=True)
+    upright = [upright_window(face) for face in faces]
+    pairs = zip(crops, upright, strict=True)
+    answer = estimator(
+        np.stack([crop if seen is None else upright_crop(photo, seen) for crop, seen in pairs])
+    )
+    results = []
+    for i, (face, window, seen) in enumerate(zip(faces, windows, upright, strict=True)):
+        parts = (None if part is None else part[i] for part in answer)
+        normals, mask, confidence = in_photo(*parts, seen, window, (width, height))
+        results.append(
+            FaceNormals(
+                index=face.index,
+                box=face.box,
+                score=face.score,
+                landmarks=face.landmarks,
+                window=window,
+                crop=crops[i],
+                normals=normals,
+                mask=hull_mask(face.landmarks, window, width, height) if mask is None else mask,
+                confidence=confidence,
+            )
         )
-        for i, face in enumerate(faces)
-    ]
+    return results

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.faces.crop import CropShape, crop_image, crop_window, cut_encoded, hull_mask
+from pipeline.faces.crop import CropShape, cut_encoded, cut_face, hull_mask
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
 from pipeline.faces.points import DENSE, FacePoints
 from pipeline.images.decode import DecodeConfig, decode_photo
 from pipeline.images.png import encode_png
+from pipeline.normals.upright import upright_crop, upright_window
 from pipeline.run.items import Item
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ POINTS_FIELDS = ("points", "visible", "rotation", "points_sigma")
 class CropStage:
     """Takes items of one photo each from bytes to crops, and describes their faces.
 
-    Hands on a dictionary for each face: name -> (window, encoded crop) of the further crops asked for.
+    Hands on a dictionary for each face: name -> (window, encoded crop) of the further crops asked for, and
+    "upright" of a head that leans.
 
     Args:
         decode: How to decode.
@@ -67,6 +69,9 @@ class CropStage:
             {shape.name: cut_encoded(image, face.landmarks, shape) for shape in self._shapes}
             for face in faces
         ]
+        for face, handed_on in zip(faces, item.handed_on, strict=True):
+            if (window := upright_window(face)) is not None:
+                handed_on["upright"] = (window, encode_png(upright_crop(image, window)))
         detector = self._find_faces.detector_name
         item.record["faces"] = [describe_face(image, face) | {"detector": detector} for face in faces]
 
@@ -79,7 +84,7 @@ def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
         face: A face of this photo.
     """
     height, width = image.shape[:2]
-    window = crop_window(face.landmarks, width, height)
+    window, crop = cut_face(image, face)
     return {
         "index": face.index,
         "box": list(face.box),
@@ -87,7 +92,7 @@ def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
         "landmarks": face.landmarks.ravel(),
         **describe_points(face.points),
         "crop_window": {"left": window.left, "top": window.top, "size": window.size},
-        "crop_png": encode_png(crop_image(image, window)),
+        "crop_png": encode_png(crop),
         "mask_png": encode_png(hull_mask(face.landmarks, window, width, height)),
     }
 

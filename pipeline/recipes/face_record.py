@@ -47,8 +47,12 @@ FACE = pa.struct(
         field("visible", pa.list_(pa.uint8()), "How probable it is that each is seen, 0..255; or null."),
         field("rotation", pa.list_(pa.float32()), "Head to camera, 3x3 row by row; or null."),
         field("points_sigma", pa.float32(), "Mean uncertainty of the points seen, 0.01: sure; or null."),
-        field("crop_window", CROP_WINDOW, "The square that crop, normals and mask cover."),
-        field("crop_png", pa.binary(), "PNG, 256x256 RGB: the window, resized."),
+        field(
+            "crop_window",
+            CROP_WINDOW,
+            "The square that crop, normals and mask cover; may reach beyond the photo.",
+        ),
+        field("crop_png", pa.binary(), "PNG, 256x256 RGB: the window, resized; mirrored beyond the photo."),
         field("normal_png", pa.binary(), "PNG, 256x256 RGB, 8 or 16 bit: the normals of the window."),
         field("mask_png", pa.binary(), "PNG, 256x256 grey: 255 where the normals are meant, else 0."),
     ]
@@ -146,8 +150,8 @@ def _check_geometry(face: dict[str, Any], width: int | None, height: int | None)
     left, top, size = window["left"], window["top"], window["size"]
     if None in (left, top, size) or size < 1:
         yield "without a window"
-    elif width and height and not (0 <= left <= width - size and 0 <= top <= height - size):
-        yield "whose window is not within the photo"
+    elif width and height and not (-size < left < width and -size < top < height):
+        yield "whose window is beyond the photo"
 
 
 def _check_points(face: dict[str, Any]) -> Iterator[str]:

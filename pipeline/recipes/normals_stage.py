@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.faces.crop import CropWindow
 from pipeline.images.png import decode_png
 from pipeline.normals.config import NormalsConfig
 from pipeline.normals.encoding import Convention, encode_normals
+from pipeline.normals.upright import in_photo
 from pipeline.run.items import Item
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NormalsStage:
-    """Runs the network over the crops of items.
+    """Runs the network over the crops of items, upright ones where there are.
 
     Hands on for each face "normals", (256, 256, 3) uint8 or uint16 encoded, and "mask", (256, 256) uint8, or
     None where the network gives none; with `confidence` also "confidence", (256, 256) float16 or None.
@@ -49,13 +51,16 @@ class NormalsStage:
         faces = [face for item in items for face in item.record["faces"]]
         if not faces:
             return
-        crops = np.stack([decode_png(face["crop_png"]) for face in faces])
-        estimated = self._estimate(crops)
-        pixels = encode_normals(estimated.normals, self._bits, self._convention)
         found = [face for item in items for face in item.handed_on]
+        seen = [
+            face.pop("upright", (None, record["crop_png"])) for face, record in zip(found, faces, strict=True)
+        ]
+        estimated = self._estimate(np.stack([decode_png(crop) for _, crop in seen]))
+        sizes = [(item.record["width"], item.record["height"]) for item in items for _ in item.handed_on]
         for index, face in enumerate(found):
-            face["normals"] = pixels[index]
-            face["mask"] = None if estimated.mask is None else estimated.mask[index]
+            answer = (None if part is None else part[index] for part in estimated)
+            window = CropWindow(**faces[index]["crop_window"])
+            normals, face["mask"], sure = in_photo(*answer, seen[index][0], window, sizes[index])
+            face["normals"] = encode_normals(normals, self._bits, self._convention)
             if self._with_confidence:
-                sure = estimated.confidence
-                face["confidence"] = None if sure is None else sure[index].clip(0, 1e4).astype(np.float16)
+                face["confidence"] = None if sure is None else sure.clip(0, 1e4).astype(np.float16)

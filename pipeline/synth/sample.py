@@ -139,7 +139,7 @@ class Sampler:
         portrait = bool(draw["kind"].random() < self.config.portrait)
         head = draw_head(draw["head"], self.model.expression_names, portrait)
         view = draw_view(draw["view"], portrait)
-        window = draw_window(draw["window"], view, view.project(self.landmarks(head)))
+        window = draw_window(draw["window"], view.project(self.landmarks(head)))
         jaw = self.model.expression_index("jawOpen")
         look = looks.draw(draw["look"], portrait, mouth_open=head.expression[jaw])
         return Parameters(index, index // PROP_SHARE, portrait, head, view, window, look)

@@ -140,18 +140,18 @@ def draw_view(rng: np.random.Generator, portrait: bool = False) -> CameraPose:
     )
 
 
-def draw_window(rng: np.random.Generator, view: CameraPose, landmarks: np.ndarray) -> CropWindow:
+def draw_window(rng: np.random.Generator, landmarks: np.ndarray) -> CropWindow:
     """Draws the crop window that a detector would give: the product's rule on jittered landmarks.
 
     Each landmark moves by 1.2 % of the face, all of them together by 5 %, and the window's scale by 11 %
-    (standard deviations), somewhat more than a detector does.
+    (standard deviations), somewhat more than a detector does. The scene goes on beyond the photo's border;
+    that training crops have borders is left to their augmentation, which mirrors as the product does.
 
     Args:
         rng: The sample's own generator.
-        view: The photo.
         landmarks: (68, 2) projected landmarks in pixels of the photo.
     """
     size = np.ptp(landmarks, axis=0).max()
     found = landmarks + size * (rng.normal(0, 0.05, 2) + rng.normal(0, 0.012, (68, 2)))
     scale = CROP_SCALE * np.exp(np.clip(rng.normal(0, 0.11), -0.3, 0.3))
-    return crop_window(found, view.width, view.height, scale)
+    return crop_window(found, scale)

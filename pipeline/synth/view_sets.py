@@ -88,7 +88,7 @@ def draw_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[Par
             expression, kind, eyes, gaze = draw_expression(rng, sampler.model.expression_names)
             head = replace(head, expression=expression, kind=kind, eyes=eyes, gaze=gaze)
         view = draw_view(rng, common.portrait)
-        window = draw_window(rng, view, view.project(sampler.landmarks(head)))
+        window = draw_window(rng, view.project(sampler.landmarks(head)))
         look = replace(common.look, faults=draw_faults(rng, common.portrait))
         drawn.append(
             replace(common, index=index + number_of_view, head=head, view=view, window=window, look=look)

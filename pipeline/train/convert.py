@@ -134,15 +134,14 @@ def convert_row(
         raise DataError("image and labels differ in size")
     height, width = shapes.pop()
     row: dict[str, object] = {}
-    cut = np.s_[0:height, 0:width]
+    window = None
     if finder is not None:
         if image is None:
             raise DataError("there is no photo to look for a face in: convert crops of normals as they are")
         faces = finder(image)
         if not faces:
             raise DataError("no face was found")
-        window = crop_window(faces[0].landmarks, width, height)
-        cut = window.slices
+        window = crop_window(faces[0].landmarks)
         image = crop_image(image, window, size)
         row["landmarks"] = window.to_crop(faces[0].landmarks, size).astype(np.float32).ravel()
     elif height != width:
@@ -157,7 +156,9 @@ def convert_row(
             valid &= counts_in(mask)
         # Only signs differ between the conventions: lengths, hence validity, do not.
         normals = decode_normals(pixels, convention) * valid[..., None]
-        normals = resize_normals(normals[cut], size)
+        normals = resize_normals(normals if window is None else window.cut(normals), size)
+        if window is not None:
+            normals[window.beyond(width, height, size)] = 0
         if not normals.any():
             raise DataError("the normal map has no valid pixel")
         row["normal"] = encode_png(encode_normals(normals, bits=8 * pixels.itemsize))

@@ -9,7 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces.crop import CropWindow, crop_image, crop_window, hull_mask, round_half_up
+from pipeline.faces.crop import (
+    CropWindow,
+    crop_image,
+    crop_window,
+    cut_face,
+    hull_mask,
+    paper_window,
+    round_half_up,
+)
+from pipeline.faces.landmarks import Face
 
 
 def box(left, top, right, bottom) -> np.ndarray:
@@ -59,7 +68,7 @@ def box(left, top, right, bottom) -> np.ndarray:
     ],
 )
 def test_window(landmarks, size, expected):
-    assert crop_window(landmarks, *size) == CropWindow(*expected)
+    assert paper_window(landmarks, *size) == CropWindow(*expected)
 
 
 def paper_rule(points, width, height):
@@ -93,17 +102,20 @@ def test_window_follows_the_written_rule():
         points = centre + rng.integers(-40, 41, (68, 2)) // int(rng.integers(1, 12))
         if np.ptp(points, axis=0).max() == 0:
             continue
-        window = crop_window(points, width, height)
+        window = paper_window(points, width, height)
         assert window == paper_rule(points.tolist(), width, height)
         assert 0 <= window.left <= width - window.size
         assert 0 <= window.top <= height - window.size
+        free = crop_window(points)
+        if not free.beyond(width, height, free.size).any():
+            assert free == window
         clamped.add((window.left == 0, window.left == width - window.size, window.size == min(width, height)))
     assert len(clamped) >= 6  # the cases were all met
 
 
 def test_rounding_is_half_up():
     assert [round_half_up(value) for value in (0.49, 0.5, 1.5, 2.5, 3.49)] == [0, 1, 2, 3, 3]
-    assert crop_window(box(0, 0, 3, 3), 9, 9, scale=1.5).size == 5  # 4.5
+    assert crop_window(box(0, 0, 3, 3), scale=1.5).size == 5  # 4.5
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -111,17 +123,53 @@ def test_landmarks_that_are_no_numbers_are_refused(bad):
     points = box(10, 10, 20, 20)
     points[5, 1] = bad
     with pytest.raises(ValueError, match="finite"):
-        crop_window(points, 100, 100)
+        crop_window(points)
+    with pytest.raises(ValueError, match="finite"):
+        paper_window(points, 100, 100)
 
 
-@pytest.mark.parametrize("window", [CropWindow(0, 0, 90), CropWindow(30, 10, 61), CropWindow(13, 0, 1)])
-def test_crop_is_the_resized_slice(window):
-    image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+@pytest.mark.parametrize("by_paper", [True, False])
+@pytest.mark.parametrize("landmarks", [box(10, 10, 85, 85), box(60, 40, 110, 90), box(300, 100, 700, 600)])
+def test_a_crop_is_the_resized_slice(landmarks, by_paper):
+    """Large faces are averaged, except by the paper's rule."""
+    image = np.random.default_rng(0).integers(0, 256, (800, 900, 3), np.uint8)
+    window, crop = cut_face(image, Face(0, (0, 0, 9, 9), 1.0, landmarks, by_paper=by_paper))
+    assert window == crop_window(landmarks)
     cut = image[window.top : window.top + window.size, window.left : window.left + window.size]
-    expected = cv2.resize(cut, (256, 256), interpolation=cv2.INTER_LINEAR)
-    crop = crop_image(image, window)
+    averaged = window.size > 256 and not by_paper
+    expected = cv2.resize(cut, (256, 256), interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR)
     assert crop.dtype == np.uint8
     np.testing.assert_array_equal(crop, expected)
+
+
+@pytest.mark.parametrize("corner", [(-30, 10), (90, -5), (75, 80), (-10, -10), (30, 70)])
+def test_a_window_over_the_border_stays_on_the_face(corner):
+    """What lies beyond is mirrored; masks end at the border and nothing is pasted there."""
+    image = np.random.default_rng(0).integers(1, 256, (100, 120, 3), np.uint8)
+    window = CropWindow(*corner, 60)
+    padded = cv2.copyMakeBorder(image, 60, 60, 60, 60, cv2.BORDER_REFLECT_101)
+    expected = padded[60 + window.top :][:60, 60 + window.left :][:, :60]
+    np.testing.assert_array_equal(window.cut(image), expected)
+    beyond = window.beyond(120, 100, 60)
+    x, y = np.meshgrid(np.arange(60) + window.left, np.arange(60) + window.top)
+    np.testing.assert_array_equal(beyond, (x < 0) | (y < 0) | (x >= 120) | (y >= 100))
+    assert beyond.any()
+    landmarks = ellipse(window.left + 30, window.top + 30, 25, 25)
+    hull = hull_mask(landmarks, window, 120, 100, 60) > 0
+    assert hull.any()
+    assert not (hull & beyond).any()
+    whole = np.zeros_like(image)
+    window.paste(window.cut(image), whole)
+    shown = (whole > 0).all(-1)
+    np.testing.assert_array_equal(whole[shown], image[shown])
+    assert shown.sum() == (~beyond).sum()
+
+
+def test_the_paper_moves_the_window_inside():
+    image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    landmarks = box(-20, 30, 30, 80)
+    windows = [cut_face(image, Face(0, (0, 0, 9, 9), 1.0, landmarks, by_paper=by))[0] for by in (True, False)]
+    assert windows == [CropWindow(0, 25, 60), CropWindow(-25, 25, 60)]
 
 
 def test_points_go_to_the_crop_and_back():
@@ -140,7 +188,7 @@ def test_a_map_of_the_crop_is_pasted_where_it_was_cut(side):
     window.paste(crop_image(photo, window, side), whole)
     inside = np.s_[12:69, 32:89]  # at the border the crop repeats its last pixels
     np.testing.assert_allclose(whole[inside], photo[inside], atol=0.05)
-    whole[window.slices] = 0
+    window.cut(whole)[:] = 0
     assert not whole.any()
 
 
@@ -193,7 +241,7 @@ def test_mask_is_the_convex_hull_without_antialiasing():
 
 def test_mask_is_resized_by_nearest_neighbour_over_the_window():
     landmarks = ellipse(60, 50, 30, 40)
-    window = crop_window(landmarks, 130, 110)
+    window = crop_window(landmarks)
     full = np.zeros((110, 130), np.uint8)
     cv2.fillPoly(full, [cv2.convexHull(np.floor(landmarks + 0.5).astype(np.int32))], 1)
     index = np.arange(256) * window.size // 256
@@ -203,7 +251,7 @@ def test_mask_is_resized_by_nearest_neighbour_over_the_window():
 
 def test_mask_of_landmarks_over_the_border():
     landmarks = ellipse(5, 50, 30, 40)
-    window = crop_window(landmarks, 100, 100)
+    window = paper_window(landmarks, 100, 100)
     assert window.left == 0
     mask = hull_mask(landmarks, window, 100, 100)
     assert mask[128, 0] == 255  # the hull goes on beyond the photo
@@ -214,7 +262,7 @@ def test_mask_and_crop_show_the_same_place():
     landmarks = ellipse(400, 300, 55, 70)
     image = np.zeros((480, 640, 3), np.uint8)
     cv2.fillConvexPoly(image, np.floor(landmarks + 0.5).astype(np.int32), (255, 255, 255))
-    window = crop_window(landmarks, 640, 480)
+    window = crop_window(landmarks)
     crop = crop_image(image, window)[..., 0]
     mask = hull_mask(landmarks, window, 640, 480)
     assert np.mean((crop > 127) != (mask > 0)) < 0.02

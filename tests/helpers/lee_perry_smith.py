@@ -60,11 +60,12 @@ def convert(folder: Path) -> pa.Table:
         pose, light = name.rsplit("_", 1)
         image = _read(folder / f"{name}.png", cv2.IMREAD_COLOR_RGB)
         height, width = image.shape[:2]
-        window = crop_window(landmarks, width, height)
+        window = crop_window(landmarks)
         mask = _read(folder / f"{pose}_mask.png", cv2.IMREAD_GRAYSCALE)
         pixels = _read(folder / f"{pose}_normal16.png", cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
         normals, valid = decode_normal_map(pixels)
-        normals = resize_normals((normals * (valid & (mask > 127))[..., None])[window.slices], SIZE)
+        normals = resize_normals(window.cut(normals * (valid & (mask > 127))[..., None]), SIZE)
+        normals[window.beyond(width, height, SIZE)] = 0
         yaw, pitch = (_angle(part) for part in pose.split("_"))
         rows.append(
             {

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from jobs import weights as job
 from pipeline.errors import WeightsError
 from pipeline.evaluate.metrics import angular_error
-from pipeline.faces.crop import crop_image, crop_window
+from pipeline.faces.crop import cut_face
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.normals.architectures import LoadedWeights, build_network, load_weights
 from pipeline.normals.inference import NormalsEstimator
@@ -45,8 +45,7 @@ def crops() -> np.ndarray:
     for file in sorted(PHOTOS.glob("*.jpg")):
         photo = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
         for face in find(photo):
-            window = crop_window(face.landmarks, photo.shape[1], photo.shape[0])
-            found.append(crop_image(photo, window))
+            found.append(cut_face(photo, face)[1])
     return np.stack(found)
 
 

@@ -104,8 +104,7 @@ class TestRecords:
             for face in row["faces"]:
                 faces += 1
                 window = CropWindow(**face["crop_window"])
-                assert 0 <= window.left <= row["width"] - window.size
-                assert 0 <= window.top <= row["height"] - window.size
+                assert not window.beyond(row["width"], row["height"]).all()
                 assert np.array_equal(decode_png(face["crop_png"]), crop_image(image, window))
                 normals = decode_png(face["normal_png"])
                 assert (normals.shape, normals.dtype) == ((256, 256, 3), np.uint8)

@@ -100,7 +100,7 @@ def test_photos_are_cropped_like_the_product_does(folder, tmp_path, astronaut):
     assert list(bad.reasons.values()) == ["no face was found"]
     sample = samples_of(tmp_path / "out")["astronaut"]
     face = finder(astronaut)[0]
-    window = crop_window(face.landmarks, 512, 512)
+    window = crop_window(face.landmarks)
     centre = float_normals(sample)[128, 128]
     x, y = window.left + window.size / 2, window.top + window.size / 2
     assert centre[0] / centre[2] == pytest.approx((x - 256) / 400, abs=0.02)
