@@ -22,7 +22,7 @@ import torch
 
 from pipeline.bench.timing import Rate
 from pipeline.errors import InputError
-from pipeline.faces.crop import CROP_SIZE, hull_mask, paper_window
+from pipeline.faces.crop import CROP_SIZE, hull_mask, inner_window
 from pipeline.faces.landmarks import model_file
 from pipeline.normals.architectures import build_network
 from pipeline.normals.network import CrossModalNet
@@ -64,7 +64,7 @@ def paper_way(
     if not boxes:
         return False
     landmarks = np.array([(point.x, point.y) for point in predictor(grey, boxes[0]).parts()])
-    window = paper_window(landmarks, width, height)
+    window = inner_window(landmarks, width, height)
     crop_file, mask_file = folder / "crop.jpg", folder / "mask.jpg"
     cv2.imwrite(str(crop_file), cv2.resize(window.cut(image), (CROP_SIZE, CROP_SIZE)))
     cv2.imwrite(str(mask_file), hull_mask(landmarks, window, width, height))

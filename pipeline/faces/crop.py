@@ -120,18 +120,19 @@ def crop_window(landmarks: np.ndarray, scale: float = CROP_SCALE) -> CropWindow:
     return CropWindow(left=round_half_up(x - side / 2), top=round_half_up(y - side / 2), size=side)
 
 
-def paper_window(landmarks: np.ndarray, width: int, height: int) -> CropWindow:
-    """Returns the crop window by the paper's rule: made smaller and moved to lie within the photo.
+def inner_window(landmarks: np.ndarray, width: int, height: int, scale: float = CROP_SCALE) -> CropWindow:
+    """Returns a window made smaller and moved to lie within the photo: by the paper's rule.
 
     Args:
         landmarks: (68, 2), x and y in pixels; may lie over the border.
         width: Width of the photo in pixels, at least 1.
         height: Height of the photo in pixels, at least 1.
+        scale: Side of the window over the longer side of the landmarks' tight box.
 
     Raises:
         ValueError: A landmark is not finite.
     """
-    x, y, side = _square(landmarks, CROP_SCALE)
+    x, y, side = _square(landmarks, scale)
     size = min(side, width, height)
     return CropWindow(left=_start(x, size, width), top=_start(y, size, height), size=size)
 
@@ -167,7 +168,7 @@ def cut_face(image: np.ndarray, face: Face) -> tuple[CropWindow, np.ndarray]:
         window = crop_window(face.landmarks)
         return window, crop_image(image, window)
     height, width = image.shape[:2]
-    window = paper_window(face.landmarks, width, height)
+    window = inner_window(face.landmarks, width, height)
     return window, cv2.resize(window.cut(image), (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
@@ -180,9 +181,10 @@ def cut_encoded(image: np.ndarray, landmarks: np.ndarray, shape: CropShape) -> t
         shape: What to cut; reduced with antialiasing.
 
     Returns:
-        The window and the encoded crop.
+        The window, within the photo, and the encoded crop.
     """
-    window = crop_window(landmarks, shape.scale)
+    height, width = image.shape[:2]
+    window = inner_window(landmarks, width, height, shape.scale)
     size = shape.size or min(window.size, shape.limit)
     crop = crop_image(image, window, size)
     if shape.form == "png":

@@ -15,7 +15,7 @@ from pipeline.faces.crop import (
     crop_window,
     cut_face,
     hull_mask,
-    paper_window,
+    inner_window,
     round_half_up,
 )
 from pipeline.faces.landmarks import Face
@@ -68,7 +68,7 @@ def box(left, top, right, bottom) -> np.ndarray:
     ],
 )
 def test_window(landmarks, size, expected):
-    assert paper_window(landmarks, *size) == CropWindow(*expected)
+    assert inner_window(landmarks, *size) == CropWindow(*expected)
 
 
 def paper_rule(points, width, height):
@@ -102,7 +102,7 @@ def test_window_follows_the_written_rule():
         points = centre + rng.integers(-40, 41, (68, 2)) // int(rng.integers(1, 12))
         if np.ptp(points, axis=0).max() == 0:
             continue
-        window = paper_window(points, width, height)
+        window = inner_window(points, width, height)
         assert window == paper_rule(points.tolist(), width, height)
         assert 0 <= window.left <= width - window.size
         assert 0 <= window.top <= height - window.size
@@ -125,7 +125,7 @@ def test_landmarks_that_are_no_numbers_are_refused(bad):
     with pytest.raises(ValueError, match="finite"):
         crop_window(points)
     with pytest.raises(ValueError, match="finite"):
-        paper_window(points, 100, 100)
+        inner_window(points, 100, 100)
 
 
 @pytest.mark.parametrize("by_paper", [True, False])
@@ -251,7 +251,7 @@ def test_mask_is_resized_by_nearest_neighbour_over_the_window():
 
 def test_mask_of_landmarks_over_the_border():
     landmarks = ellipse(5, 50, 30, 40)
-    window = paper_window(landmarks, 100, 100)
+    window = inner_window(landmarks, 100, 100)
     assert window.left == 0
     mask = hull_mask(landmarks, window, 100, 100)
     assert mask[128, 0] == 255  # the hull goes on beyond the photo

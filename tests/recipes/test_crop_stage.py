@@ -13,7 +13,7 @@ from bad_images import encode
 from normals_run import chunk_of, work_in
 from PIL import ExifTags, Image
 
-from pipeline.faces.crop import CropShape, CropWindow, crop_window, cut_encoded
+from pipeline.faces.crop import CropShape, CropWindow, cut_encoded, inner_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.images.decode import DecodeConfig
 from pipeline.images.png import decode_png
@@ -62,10 +62,10 @@ class TestCuts:
             seen = window.to_photo((column, row), size)
             np.testing.assert_allclose(crop[row, column, :2], seen / 4, atol=2)
 
-    def test_the_window_stays_on_the_face(self, photo):
+    def test_the_window_stays_within_the_photo(self, photo):
         for landmarks in (landmarks_in(-20, -30, 100), landmarks_in(870, 580, 100)):
             window, data = cut_encoded(photo, landmarks, CropShape("c", 3.0, None))
-            assert window == crop_window(landmarks, 3.0)
+            assert window == inner_window(landmarks, WIDTH, HEIGHT, 3.0)
             np.testing.assert_array_equal(decode_png(data), window.cut(photo))
 
     @pytest.mark.parametrize(("limit", "side"), [(1024, 150), (150, 150), (149, 149), (40, 40)])
