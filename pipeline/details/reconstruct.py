@@ -20,7 +20,7 @@ from pipeline.details.head import Head, HeadMaps
 from pipeline.details.kit import HeadKit, head_kit
 from pipeline.details.skin import inner_face
 from pipeline.details.unwrap import PhotoView, continued, unwrap
-from pipeline.faces.crop import CropShape, CropWindow, crop_image, crop_window
+from pipeline.faces.crop import CropShape, CropWindow, crop_image, inner_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
 from pipeline.fitting.fit import Fit, FitError, ViewQuality, fit_views
@@ -29,8 +29,9 @@ from pipeline.fitting.views import NormalMap, Points, View, ViewState
 from pipeline.geometry.head_model import FACE_VERTICES
 from pipeline.geometry.mesh import BACK_HEAD, EYES, FACE, tangents, vertex_normals
 from pipeline.geometry.uv import uv_map
+from pipeline.normals.estimate import estimate_normals
 from pipeline.normals.inference import NormalsEstimator
-from pipeline.pixels import resize
+from pipeline.weights import DEFAULT
 
 TEXTURE_CROP = CropShape("texture", scale=2.0, size=None, limit=1536, form="jpeg")
 """The part of the photo that a head's texture is taken from."""
@@ -103,21 +104,19 @@ def reconstruct_head(
             raise FitError("there is no face in the photo")
         face = found[0]
     height, width = image.shape[:2]
-    window = crop_window(face.landmarks, width, height)
-    surroundings = crop_window(face.landmarks, width, height, TEXTURE_CROP.scale)
-    answer = (normals or NormalsEstimator())(crop_image(image, window)[None])
-    mask, confidence = (None if part is None else part[0] for part in (answer.mask, answer.confidence))
+    (answer,) = estimate_normals(image, normals or DEFAULT, lambda _: [face])
+    surroundings = inner_window(face.landmarks, width, height, TEXTURE_CROP.scale)
     side = min(surroundings.size, TEXTURE_CROP.limit)
     photo = FacePhoto(
         view=View(
             width,
             height,
             points=face_points(kit.head, face),
-            normals=normals_of(answer.normals[0], window, mask, confidence),
+            normals=normals_of(answer.normals, answer.window, answer.mask, answer.confidence),
             focal=focal,
             actions=config.hints,
         ),
-        picture=resize(image[surroundings.slices], side, side),
+        picture=crop_image(image, surroundings, side),
         window=surroundings,
     )
     return reconstruct([photo], kit, config)[0]

@@ -53,7 +53,7 @@ def painted(kit):
     empty = PhotoView(np.zeros((600, 800, 3), np.uint8), truth.focal, (399.5, 299.5))
     image, _ = draw(empty, vertices_camera, kit.proxy, {FACE: skin})
     window = CropWindow(100, 0, 600)
-    photo = FacePhoto(taken.view, image[window.slices], window)
+    photo = FacePhoto(taken.view, window.cut(image), window)
     (head,) = reconstruct([photo], kit, CONFIG)
     return vertices_camera, skin, head
 
