@@ -109,8 +109,7 @@ def _estimate(photo: np.ndarray, faces: list[Face], estimator: NormalsEstimator)
     )
     results = []
     for i, (face, window, seen) in enumerate(zip(faces, windows, upright, strict=True)):
-        parts = (None if part is None else part[i] for part in answer)
-        normals, mask, confidence = in_photo(*parts, seen, window, (width, height))
+        normals, mask, confidence = in_photo(answer, i, seen, window, (width, height))
         results.append(
             FaceNormals(
                 index=face.index,

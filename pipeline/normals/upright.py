@@ -12,6 +12,9 @@ from pipeline.faces.crop import CROP_SCALE, CROP_SIZE, CropWindow
 from pipeline.faces.landmarks import Face
 from pipeline.faces.window import RolledWindow, lean, window_of_points
 
+Answer = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""Normals (..., S, S, 3) float32, mask (..., S, S) uint8 and confidence (..., S, S) float32 or None."""
+
 LEANING = 20.0
 """Heads that lean by more degrees are shown upright."""
 
@@ -29,26 +32,22 @@ def upright_crop(image: np.ndarray, window: RolledWindow) -> np.ndarray:
 
 
 def in_photo(
-    normals: np.ndarray,
-    mask: np.ndarray | None,
-    confidence: np.ndarray | None,
-    seen: RolledWindow | None,
-    window: CropWindow,
-    photo_size: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    answer: Answer, index: int, seen: RolledWindow | None, window: CropWindow, photo_size: tuple[int, int]
+) -> Answer:
     """Returns what the network says of a face in the axes of the photo, and nothing beyond its border.
 
     Args:
-        normals: (S, S, 3) float32 of the window that the network saw.
-        mask: (S, S) uint8, or None.
-        confidence: (S, S) float32, or None.
-        seen: That window, where it was not the face's own.
+        answer: Of several faces.
+        index: Which of them.
+        seen: The window that the network saw, where it was not the face's own.
         window: The face's own window, which the result covers.
         photo_size: Width and height of the photo.
 
     Returns:
-        Normals, mask and confidence; where `seen` does not reach normals face the viewer, others are 0.
+        The answer for the face. Where `seen` does not reach, normals face the viewer and the others are 0.
     """
+    normals, mask, confidence = (None if part is None else part[index] for part in answer)
+    assert normals is not None
     if seen is not None:
         normals = turn_back(normals, seen, window) @ lean(seen.roll).T.astype(np.float32)
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -58,7 +57,7 @@ def in_photo(
         if confidence is not None:
             confidence = turn_back(confidence, seen, window)
     if mask is not None:
-        mask[window.beyond(*photo_size, len(mask))] = 0
+        mask = np.where(window.beyond(*photo_size, len(mask)), np.uint8(0), mask)
     return normals, mask, confidence
 
 

@@ -58,9 +58,8 @@ class NormalsStage:
         estimated = self._estimate(np.stack([decode_png(crop) for _, crop in seen]))
         sizes = [(item.record["width"], item.record["height"]) for item in items for _ in item.handed_on]
         for index, face in enumerate(found):
-            answer = (None if part is None else part[index] for part in estimated)
             window = CropWindow(**faces[index]["crop_window"])
-            normals, face["mask"], sure = in_photo(*answer, seen[index][0], window, sizes[index])
+            normals, face["mask"], sure = in_photo(estimated, index, seen[index][0], window, sizes[index])
             face["normals"] = encode_normals(normals, self._bits, self._convention)
             if self._with_confidence:
                 face["confidence"] = None if sure is None else sure.clip(0, 1e4).astype(np.float16)
