@@ -13,7 +13,7 @@ from pipeline.faces.points import DENSE, FacePoints
 from pipeline.images.decode import DecodeConfig, decode_photo
 from pipeline.images.png import encode_png
 from pipeline.normals.upright import upright_crop, upright_window
-from pipeline.run.items import Item
+from pipeline.run.items import Item, Photo
 
 if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig
@@ -55,25 +55,41 @@ class CropStage:
             ImageError: It cannot be decoded, or its landmarks not be used.
         """
         (photo,) = item.photos
-        decoded = decode_photo(photo.data or b"", self._decode)
-        image = decoded.pixels
-        height, width = image.shape[:2]
-        item.record.update(
-            width=width, height=height, focal_mm=decoded.focal_mm, focal_35mm=decoded.focal_35mm
-        )
-        faces = self._find_faces(image, photo.file.uri)
+        facts, faces, handed_on = self.look(photo)
+        item.record.update(facts)
         if not faces:
             item.end_empty(NO_FACE, "No face was found.")
             return
-        item.handed_on = [
+        item.record["faces"], item.handed_on = faces, handed_on
+
+    def look(self, photo: Photo) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+        """Looks at a photo.
+
+        Returns:
+            What a record says of the photo, what it says of each face, and what is handed on with each.
+
+        Raises:
+            ImageError: It cannot be decoded, or its landmarks not be used.
+        """
+        decoded = decode_photo(photo.data or b"", self._decode)
+        image = decoded.pixels
+        height, width = image.shape[:2]
+        facts = {
+            "width": width,
+            "height": height,
+            "focal_mm": decoded.focal_mm,
+            "focal_35mm": decoded.focal_35mm,
+        }
+        faces = self._find_faces(image, photo.file.uri)
+        handed_on: list[dict[str, Any]] = [
             {shape.name: cut_encoded(image, face.landmarks, shape) for shape in self._shapes}
             for face in faces
         ]
-        for face, handed_on in zip(faces, item.handed_on, strict=True):
+        for face, found in zip(faces, handed_on, strict=True):
             if (window := upright_window(face)) is not None:
-                handed_on["upright"] = (window, encode_png(upright_crop(image, window)))
+                found["upright"] = (window, encode_png(upright_crop(image, window)))
         detector = self._find_faces.detector_name
-        item.record["faces"] = [describe_face(image, face) | {"detector": detector} for face in faces]
+        return facts, [describe_face(image, face) | {"detector": detector} for face in faces], handed_on
 
 
 def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class HeadStage:
 
     def __init__(self, model: FaceModel, topology: Topology, config: DetailsConfig, convention: Convention):
         torch.set_num_threads(1)
-        self._kit = make_kit(model, topology, config.level)
-        self._config, self._convention = config, convention
+        self.kit = make_kit(model, topology, config.level)
+        self.config, self._convention = config, convention
 
     def __call__(self, item: Item) -> None:
         """Works on one photo.
@@ -54,9 +54,9 @@ class HeadStage:
         reasons = []
         for face, found in zip(item.record["faces"], item.handed_on, strict=True):
             face["head"], face["head_error"] = None, None
-            photo = self._photo_of(item.record, face, found)
+            photo = self.photo_of(item.record, face, found)
             try:
-                (head,) = reconstruct([photo], self._kit, self._config)
+                (head,) = reconstruct([photo], self.kit, self.config)
                 face["head"] = describe_head(head)
             except FitError as error:
                 face["head_error"] = str(error)
@@ -65,8 +65,8 @@ class HeadStage:
         if len(reasons) == len(item.record["faces"]):
             raise ImageError(f"No head fits: {'; '.join(reasons)}.", FIT_FAILED)
 
-    def _photo_of(self, record: dict[str, Any], face: dict[str, Any], found: dict[str, Any]) -> FacePhoto:
-        """What the fit needs of a face, from its record and what was handed on with it."""
+    def photo_of(self, record: dict[str, Any], face: dict[str, Any], found: dict[str, Any]) -> FacePhoto:
+        """Returns what the fit needs of a face, from its record and what was handed on with it."""
         texture_window, texture = found[TEXTURE_CROP.name]
         width, height = record["width"], record["height"]
         landmarks = np.asarray(face["landmarks"], float).reshape(-1, 2)
@@ -75,7 +75,7 @@ class HeadStage:
         view = View(
             width,
             height,
-            points=points_of(self._kit.head, landmarks, points, visible),
+            points=points_of(self.kit.head, landmarks, points, visible),
             normals=normals_of(
                 decode_normals(found["normals"], self._convention),
                 CropWindow(**face["crop_window"]),
@@ -83,6 +83,6 @@ class HeadStage:
                 found["confidence"],
             ),
             focal=focal_pixels(record["focal_35mm"], width, height),
-            actions=self._config.hints,
+            actions=self.config.hints,
         )
         return FacePhoto(view, decode_jpeg(texture), texture_window)
