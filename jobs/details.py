@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from jobs import entry
+from jobs.export import export, one_or_more
 from jobs.normals import FIELDS, carry_out, given_fields, on_existing_option, run_options
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
+from pipeline.geometry.mesh_files.folder import FORMATS
 from pipeline.recipes.details import RECIPE, DetailsRun
 from pipeline.run import logs
 from pipeline.run.folder import OnExisting, RunRequest
@@ -45,6 +47,13 @@ def action_units(_: click.Context, __: click.Parameter, text: str | None) -> str
 @click.option(
     "--action-units", "units", metavar="AU12=3,AU6=2", callback=action_units, help="A hint, 0 to 5 each."
 )
+@click.option(
+    "--export",
+    "formats",
+    metavar="glb,obj,ply",
+    callback=one_or_more(FORMATS),
+    help="Also write the fitted heads as such files, to OUTPUT/heads; see `facet export`.",
+)
 @on_existing_option
 @run_options
 def command(
@@ -52,6 +61,7 @@ def command(
     output: str,
     *,
     units: str | None,
+    formats: tuple[str, ...] | None,
     limit: int | None,
     on_existing: OnExisting,
     log_json: bool,
@@ -69,6 +79,8 @@ def command(
     given += [] if units is None else [f"details.action_units={units}"]
     settings = load_config(DetailsRun, config, [*overrides, *given])
     carry_out(RunRequest(RECIPE, source, output, settings, limit), on_existing)
+    if formats:
+        export(output, f"{output.rstrip('/')}/heads", config, overrides, formats=formats)
 
 
 if __name__ == "__main__":

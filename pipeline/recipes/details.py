@@ -19,6 +19,7 @@ from pipeline.recipes.head_stage import HeadStage
 from pipeline.recipes.normals import NormalsRun
 from pipeline.recipes.normals_stage import NormalsStage
 from pipeline.run.recipe import Recipe, Stage
+from pipeline.storage.store import Store
 
 
 class DetailsRun(NormalsRun):
@@ -53,6 +54,15 @@ def models(config: DetailsRun) -> dict[str, dict[str, str]]:
     return normals.models(config) | {"head": {"name": "ict-facekit", "sha256": digest, "licence": "MIT"}}
 
 
+def write_page(store: Store, config: DetailsRun) -> str:
+    """Writes the report, with a page of heads beside it, and returns where it is."""
+    from pipeline.details.kit import head_kit
+    from pipeline.recipes.head_page import write_heads
+
+    write_heads(store, config, head_kit(level=config.details.level))
+    return normals.write_page(store, config)
+
+
 RECIPE = Recipe(
     name="details",
     config=DetailsRun,
@@ -65,7 +75,7 @@ RECIPE = Recipe(
     models=models,
     joins=normals.joins,
     device=normals.device,
-    report=normals.write_page,
+    report=write_page,
     free=normals.RECIPE.free,
     retried=normals.RECIPE.retried,
     packages=(*normals.RECIPE.packages, "scipy"),

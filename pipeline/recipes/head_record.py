@@ -9,27 +9,26 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
-from pipeline.details.head import Head, HeadMaps
+from pipeline.details.head import Head
 from pipeline.details.kit import HeadKit
-from pipeline.details.reconstruct import back_texture
+from pipeline.details.pictures import HeadPictures, decode_jpeg, decode_maps, encode_maps
 from pipeline.errors import DecodeError
 from pipeline.fitting.expressions import ACTION_UNITS
 from pipeline.fitting.fit import ViewQuality
 from pipeline.fitting.head import EXPRESSION, IDENTITY, PIVOT
 from pipeline.fitting.views import ViewState
-from pipeline.images.png import decode_png, encode_png
+from pipeline.images.png import decode_png
 from pipeline.recipes import face_record
 from pipeline.run.records import field
 
 FIT_FAILED = "fit_failed"
 
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
-_PICTURES = ("texture_jpeg", "visibility_png", "displacement_png", "normal_map_png")
-_EYES = ("left_eye_jpeg", "right_eye_jpeg")
+_PICTURES = [entry.name for entry in fields(HeadPictures)]
+_SMALL = ("left_eye_jpeg", "right_eye_jpeg", "back_jpeg")
+"""Pictures that are not of the size of the face's."""
 
 QUALITY = pa.struct(
     [
@@ -63,6 +62,7 @@ HEAD = pa.struct(
         field("normal_map_png", pa.binary(), "Of the detailed face in the proxy's tangent space, green up."),
         field("left_eye_jpeg", pa.binary(), "Texture of the left eyeball."),
         field("right_eye_jpeg", pa.binary(), "Texture of the right eyeball."),
+        field("back_jpeg", pa.binary(), "Texture of the back of the head, filled."),
     ]
 )
 
@@ -81,7 +81,7 @@ SCHEMA = face_record.SCHEMA.set(_FACES, face_record.SCHEMA.field(_FACES).with_ty
 
 def describe_head(head: Head) -> dict[str, Any]:
     """Returns what a record says of a head."""
-    view, maps = head.view, head.maps
+    view = head.view
     return {
         "identity": head.identity,
         "expression": view.expression,
@@ -91,12 +91,7 @@ def describe_head(head: Head) -> dict[str, Any]:
         "focal": view.focal,
         "centre": view.centre,
         "quality": vars(head.quality),
-        "texture_jpeg": encode_jpeg(maps.texture),
-        "visibility_png": encode_png(maps.visibility),
-        "displacement_png": encode_png(maps.displacement),
-        "normal_map_png": encode_png(maps.normals),
-        "left_eye_jpeg": encode_jpeg(maps.eyes[0]),
-        "right_eye_jpeg": encode_jpeg(maps.eyes[1]),
+        **vars(encode_maps(head.maps)),
     }
 
 
@@ -110,8 +105,6 @@ def read_head(found: dict[str, Any], width: int, height: int, kit: HeadKit) -> H
         kit: The head model.
     """
     rotation = np.array(found["rotation"], float).reshape(3, 3)
-    texture = decode_jpeg(found["texture_jpeg"])
-    left, right = (decode_jpeg(found[name]) for name in _EYES)
     return Head(
         kit=kit,
         identity=np.array(found["identity"], float),
@@ -126,32 +119,13 @@ def read_head(found: dict[str, Any], width: int, height: int, kit: HeadKit) -> H
         width=width,
         height=height,
         quality=ViewQuality(**found["quality"]),
-        maps=HeadMaps(
-            texture=texture,
-            visibility=decode_png(found["visibility_png"]),
-            displacement=decode_png(found["displacement_png"]),
-            normals=decode_png(found["normal_map_png"]),
-            eyes=(left, right),
-            back=back_texture(texture, kit),
-        ),
+        maps=decode_maps(pictures_of(found)),
     )
 
 
-def encode_jpeg(picture: np.ndarray) -> bytes:
-    """Writes (H, W, 3) uint8 RGB as JPEG."""
-    return cv2.imencode(".jpg", picture[..., ::-1], _JPEG)[1].tobytes()
-
-
-def decode_jpeg(data: bytes) -> np.ndarray:
-    """Reads one of our own JPEGs: (H, W, 3) uint8 RGB.
-
-    Raises:
-        DecodeError: It is none.
-    """
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise DecodeError("The bytes are no JPEG.")
-    return picture
+def pictures_of(found: dict[str, Any]) -> HeadPictures:
+    """The pictures of a head of a record."""
+    return HeadPictures(**{name: found[name] for name in _PICTURES})
 
 
 def head_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
@@ -161,7 +135,7 @@ def head_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
         yield from face_record.png_files(of_row)
         (row,) = of_row.select(["id", "faces"]).to_pylist()
         for face in row["faces"]:
-            for name in (*_PICTURES, *_EYES) if face["head"] else ():
+            for name in _PICTURES if face["head"] else ():
                 kind, _, ending = name.rpartition("_")
                 ending = ending.replace("jpeg", "jpg")
                 yield f"{row['id']}-{face['index']}-{kind}.{ending}", face["head"][name]
@@ -188,13 +162,13 @@ def _check_head(head: dict[str, Any], size: int) -> Iterator[str]:
             yield f"whose {name} is not finite"
     if not 0 < head["focal"] < np.inf:
         yield "without a focal length"
-    for name in (*_PICTURES, *_EYES):
+    for name in _PICTURES:
         try:
             picture = (decode_png if name.endswith("png") else decode_jpeg)(head[name])
-        except (DecodeError, cv2.error):
+        except DecodeError:
             yield f"whose {name} cannot be decoded"
             continue
-        if name in _PICTURES and picture.shape[:2] != (size, size):
+        if name not in _SMALL and picture.shape[:2] != (size, size):
             yield f"whose {name} is not of {size}x{size} pixels"
 
 

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.details.config import DetailsConfig
 from pipeline.details.kit import make_kit
+from pipeline.details.pictures import decode_jpeg
 from pipeline.details.reconstruct import (
     TEXTURE_CROP,
     FacePhoto,
@@ -24,7 +25,7 @@ from pipeline.fitting.views import View
 from pipeline.geometry.head_model import FaceModel
 from pipeline.geometry.mesh import Topology
 from pipeline.normals.encoding import Convention, decode_normals
-from pipeline.recipes.head_record import FIT_FAILED, decode_jpeg, describe_head
+from pipeline.recipes.head_record import FIT_FAILED, describe_head
 from pipeline.run.items import Item
 
 

@@ -15,6 +15,7 @@ STAGE_NAMES = {
     "read": "Read",
     "crop": "Decode, detect, crop",
     "normals": "Normals",
+    "head": "Fit, details, maps",
     "write": "Encode and write",
 }
 

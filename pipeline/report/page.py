@@ -21,7 +21,13 @@ MOST_TEXT = 600
 
 
 def render_page(
-    run: RunFacts, tally: Tally, cards: list[Card], faceless: list[ShownPhoto], alerts: list[str]
+    run: RunFacts,
+    tally: Tally,
+    cards: list[Card],
+    faceless: list[ShownPhoto],
+    alerts: list[str],
+    *,
+    heads: str = "",
 ) -> str:
     """Returns the HTML.
 
@@ -35,6 +41,7 @@ def render_page(
         cards: Faces to show.
         faceless: Photos without a face to show.
         alerts: Sentences about what the reader should know before the rest.
+        heads: The page of heads beside this one, if there is one.
     """
     style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
@@ -50,6 +57,7 @@ def render_page(
             faceless=faceless,
             problems=problems,
             alerts=alerts,
+            heads=heads,
             style=Markup(style),
             script=Markup(script),
             style_hash=digest(style),

@@ -13,6 +13,8 @@ from pipeline.run.markers import committed_shards
 from pipeline.storage.store import Store
 
 PAGE = "report/index.html"
+HEADS = "heads.html"
+"""The page beside it that a run of heads has."""
 
 
 FACES = 48
@@ -63,5 +65,6 @@ def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
     if lost:
         alerts.append(f"Faces whose images could not be read back from the records: {lost}.")
     faceless = [photos[place] for place in tally.faceless if place in photos]
-    store.write(PAGE, render_page(run, tally, cards, faceless, alerts).encode("utf-8"))
+    heads = HEADS if HEADS in store.names("report") else ""
+    store.write(PAGE, render_page(run, tally, cards, faceless, alerts, heads=heads).encode("utf-8"))
     return store.place(PAGE)

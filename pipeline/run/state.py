@@ -31,7 +31,7 @@ OVERWRITING = "overwriting"
 PROBE = "writable"
 """A file that is written and removed to see whether that can be done."""
 
-OWN_NAMES = ("_done", "plan", "records", "files", "report", SCRATCH, NAME)
+OWN_NAMES = ("_done", "plan", "records", "files", "heads", "report", SCRATCH, NAME)
 """All that a run makes in its folder, and all that overwriting it removes, in this order: while run.json is
 there the folder is known to be a run's, and without markers none of its shards counts."""
 

@@ -20,6 +20,7 @@ from pipeline.details.kit import head_kit
 from pipeline.details.reconstruct import reconstruct_head
 from pipeline.images.png import encode_png
 from pipeline.recipes.details import RECIPE, DetailsRun
+from pipeline.recipes.head_export import folder_name
 from pipeline.recipes.head_record import FACE, SCHEMA, check_heads, describe_head, read_head
 from pipeline.run.folder import RunRequest
 from pipeline.run.job import run
@@ -158,3 +159,16 @@ def test_run_is_killed_goes_on_is_retried_and_is_the_same(tmp_path, monkeypatch)
     again = reconstruct_head(read(PHOTOS / "astronaut.jpg"), config.details)
     (face,) = rows["astronaut.jpg"]["faces"]
     assert np.abs(np.array(face["head"]["identity"]) - again.identity).max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("uri", "number", "name"),
+    [
+        ("/a b/holiday (1).jpg", 5, "holiday_1-0000000000000005-2"),
+        ("s3://bucket/x/-rf.png", -1, "rf-ffffffffffffffff-2"),
+        ("https://host/...jpg?key=1", 0, "photo-0000000000000000-2"),
+        ("/x/" + "y" * 200 + ".jpg", 1, "y" * 60 + "-0000000000000001-2"),
+    ],
+)
+def test_folders_have_safe_names(uri, number, name):
+    assert folder_name(uri, number, 2) == name

@@ -1,0 +1,89 @@
+"""`facet export`: the heads of a run as GLB, OBJ and PLY files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobs import entry
+from pipeline.details.export import PARTS, SPACES
+from pipeline.errors import ConfigError, OutputError
+from pipeline.geometry.mesh_files import UNITS
+from pipeline.geometry.mesh_files.folder import FORMATS
+from pipeline.recipes import find_run
+from pipeline.recipes.details import RECIPE
+from pipeline.recipes.head_export import export_run
+from pipeline.run import logs
+from pipeline.storage.store import Store
+from pipeline.words import quantity
+
+
+def one_or_more(choices: tuple[str, ...]) -> Any:
+    """Returns the callback of an option that takes some of these, with commas between."""
+
+    def read(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+        if text is None:
+            return None
+        chosen = tuple(part.strip() for part in text.split(","))
+        if unknown := [part for part in chosen if part not in choices]:
+            raise ConfigError(f"{parameter.opts[0]} takes {', '.join(choices)}; got {', '.join(unknown)}.")
+        return chosen
+
+    return read
+
+
+@click.command()
+@click.argument("output", metavar="OUT")
+@click.argument("heads", metavar="HEADS")
+@click.option(
+    "--format",
+    "formats",
+    default="glb",
+    metavar="glb,obj,ply",
+    callback=one_or_more(FORMATS),
+    help="Kinds of files. [default: glb]",
+)
+@click.option(
+    "--part",
+    "parts",
+    default="proxy",
+    metavar="proxy,detailed",
+    callback=one_or_more(PARTS),
+    help="proxy: the fitted head, its detail in a normal map; detailed: the mesh that carries it. "
+    "[default: proxy]",
+)
+@click.option(
+    "--space", type=click.Choice(SPACES), default="model", help="Of the head, or of the photo's camera."
+)
+@click.option("--unit", type=click.Choice(list(UNITS)), default="m", show_default=True)
+@entry.config_option
+@entry.set_option
+def command(
+    output: str, heads: str, *, config: str | None, overrides: tuple[str, ...], **options: Any
+) -> None:
+    """Write the heads of the run in OUT to HEADS: a folder <photo>-<id>-<face> for every face.
+
+    Beside the meshes lie the maps, camera.json (the photo's camera), displacement.json (how to use the map)
+    and a script for Blender. Both OUT and HEADS may be URLs. Of the configuration read.storage is used.
+    """
+    logs.set_up(False)
+    export(output, heads, config, overrides, **options)
+
+
+def export(output: str, heads: str, config: str | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """Exports the heads of a run, and says how many there were.
+
+    Raises:
+        OutputError: It is no run of heads.
+    """
+    recipe, store, settings = find_run(output, config, overrides)
+    if recipe.name != RECIPE.name:
+        raise OutputError(f"{store.url} holds a run of `facet {recipe.name}`, heads are of `facet details`.")
+    target = Store(heads, settings.read.storage)
+    count = sum(1 for _ in export_run(store, target, **options))
+    click.echo(f"{quantity(count, 'head')} in {target.url}")
+
+
+if __name__ == "__main__":
+    entry.run(command)
