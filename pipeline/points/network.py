@@ -50,6 +50,28 @@ class PointsOutput(NamedTuple):
     axes: Tensor
 
 
+def sample_maps(maps: Tensor, points: Tensor) -> Tensor:
+    """Values (B, N, C) of maps (B, C, S, S) at points (B, N, 2) in sides about the middle, bilinear.
+
+    As `grid_sample` with its borders repeated, but as gathers of rows, which ONNX Runtime does in a tenth
+    of the time.
+    """
+    batch, channels, size, _ = maps.shape
+    rows = maps.permute(0, 2, 3, 1).reshape(-1, channels)
+    place = ((points + 0.5) * size - 0.5).clamp(0, size - 1)
+    low = place.floor().clamp(max=size - 2)
+    x, y = (place - low).unsqueeze(2).unbind(-1)
+    column, row = low.long().unbind(-1)
+    first = (torch.arange(batch, device=maps.device)[:, None] * size + row) * size + column
+
+    def gather(step: int) -> Tensor:
+        return F.embedding(first + step, rows)
+
+    # Not `lerp`, of which ONNX makes six operators.
+    upper = gather(0) * (1 - x) + gather(1) * x
+    return upper * (1 - y) + (gather(size) * (1 - x) + gather(size + 1) * x) * y
+
+
 class Lookup(nn.Module):
     """What to add to a first answer, from the encoder's finer maps where its points lie."""
 
@@ -79,14 +101,15 @@ class Lookup(nn.Module):
             What to add: to the coefficients (B, MODES), each point (B, COUNT, 2), log sigma (B, COUNT),
             visibility (B, COUNT), axes (B, 2, 3).
         """
-        where = 2 * points.detach()[:, None]
-        seen = torch.cat(
-            [F.grid_sample(x, where, padding_mode="border", align_corners=False) for x in maps], 1
-        )[:, :, 0].transpose(1, 2)
-        numbers = torch.einsum("bpc,pcn->bpn", seen, self.by_point).flatten(1)
-        answers = self.answers(torch.relu(self.hidden(torch.cat([numbers, hidden], 1))))
+        seen = torch.cat([sample_maps(x, points.detach()) for x in maps], 2).transpose(0, 1)
+        # One product for both: many small ones cost more than what they compute.
+        numbers, offset = (
+            torch.matmul(seen, torch.cat([self.by_point, self.offset], 2))
+            .transpose(0, 1)
+            .tensor_split([-2], 2)
+        )
+        answers = self.answers(torch.relu(self.hidden(torch.cat([numbers.flatten(1), hidden], 1))))
         shape, log_sigma, visible, axes = answers.split([MODES, COUNT, COUNT, 6], 1)
-        offset = torch.einsum("bpc,pcn->bpn", seen, self.offset)
         return shape, offset, log_sigma, visible, axes.unflatten(1, (2, 3))
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from pipeline.regions import ANSWER, Region
 from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
 from pipeline.synth.head import Head, draw_head
-from pipeline.synth.view import CameraPose, draw_view, draw_window
+from pipeline.synth.loose import Border, draw_border, draw_loose_pose, draw_loose_window, end_photo
+from pipeline.synth.view import CameraPose, draw_pose, draw_view, draw_window
 
 _STREAMS = ("kind", "head", "view", "window", "look", "photo", "set")
 """Subjects with random numbers of their own; the order is part of every sample, so append only."""
@@ -47,6 +48,9 @@ class SampleConfig(Section):
     portrait: float = Field(
         default=0.3, ge=0, le=1, description="share of ordinary portraits: frontal, soft light"
     )
+    window: Literal["crop", "loose"] = Field(
+        default="crop", description="crop: as the product crops; loose: wide, heads at any roll, for points"
+    )
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Parameters:
         view: The photo that is taken of it.
         window: The part of the photo that is the sample.
         look: Skin, hair, accessories, light, background and camera faults.
+        border: Where the photo ends inside the window, if it does.
     """
 
     index: int
@@ -70,6 +75,7 @@ class Parameters:
     view: CameraPose
     window: CropWindow
     look: looks.Look
+    border: Border | None = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,18 @@ class Sampler:
         draw = {stream: generator(self.seed, index, stream) for stream in _STREAMS}
         portrait = bool(draw["kind"].random() < self.config.portrait)
         head = draw_head(draw["head"], self.model.expression_names, portrait)
-        view = draw_view(draw["view"], portrait)
-        window = draw_window(draw["window"], view.project(self.landmarks(head)))
+        loose = self.config.window == "loose"
+        view = draw_view(draw["view"], portrait, draw_loose_pose if loose else draw_pose)
+        landmarks = view.project(self.landmarks(head))
+        border = None
+        if loose:
+            window = draw_loose_window(draw["window"], landmarks)
+            border = draw_border(draw["window"])
+        else:
+            window = draw_window(draw["window"], landmarks)
         jaw = self.model.expression_index("jawOpen")
         look = looks.draw(draw["look"], portrait, mouth_open=head.expression[jaw])
-        return Parameters(index, index // PROP_SHARE, portrait, head, view, window, look)
+        return Parameters(index, index // PROP_SHARE, portrait, head, view, window, look, border)
 
     def landmarks(self, head: Head) -> np.ndarray:
         """The 68 landmarks (68, 3) of a head in head space, in double precision."""
@@ -167,6 +180,11 @@ class Sampler:
         )
         covered = gbuffer.coverage
         regions = shrink_regions(rendered.region, factor)
+        for i, border in ((i, p.border) for i, p in enumerate(drawn) if p.border):
+            image[i] = torch.from_numpy(end_photo(image[i].cpu().numpy(), border))
+            beyond = torch.ones_like(regions[i], dtype=torch.bool)
+            beyond[border.slices(self.config.size)] = False
+            regions[i, beyond] = int(Region.OCCLUDER)
         landmarks, _ = labels.project_vertices(gbuffer, self.model.landmarks)
         dense, visible = labels.project_vertices(gbuffer, dense_vertices(self.model))
         for points in (landmarks, dense):

@@ -17,6 +17,7 @@ photo; normals are in the photo's camera space all the same (and turned where th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,12 +113,17 @@ def draw_pose(rng: np.random.Generator, portrait: bool) -> np.ndarray:
     return rotation_matrix(yaw, height, roll) @ rotation_matrix(0, nod, 0)
 
 
-def draw_view(rng: np.random.Generator, portrait: bool = False) -> CameraPose:
+def draw_view(
+    rng: np.random.Generator,
+    portrait: bool = False,
+    pose: Callable[[np.random.Generator, bool], np.ndarray] = draw_pose,
+) -> CameraPose:
     """Draws a photo.
 
     Args:
         rng: The sample's own generator.
         portrait: What a photographer would do: from the front, level, not too near.
+        pose: Draws the head's rotation.
     """
     distance = np.exp(rng.uniform(*np.log([60, 250] if portrait else [35, 300])))
     # Lengths are in units of the photo's longer side until the number of pixels is chosen.
@@ -128,7 +134,7 @@ def draw_view(rng: np.random.Generator, portrait: bool = False) -> CameraPose:
     place = np.clip(rng.normal([0.5, 0.45], [0.12, 0.09]), 0.15, 0.85)
     sight = np.array([(place[0] - 0.5) * width, (0.5 - place[1]) * height, -focal]) / focal
     towards_camera = -sight / np.linalg.norm(sight)
-    rotation = rotation_between(np.array([0.0, 0.0, 1.0]), towards_camera) @ draw_pose(rng, portrait)
+    rotation = rotation_between(np.array([0.0, 0.0, 1.0]), towards_camera) @ pose(rng, portrait)
     window = np.exp(rng.uniform(*np.log([70, 900])))
     pixels = window * distance / (CROP_SCALE * _FACE_SIZE * focal)
     return CameraPose(

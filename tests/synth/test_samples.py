@@ -19,6 +19,7 @@ from pipeline.storage.store import Store
 from pipeline.synth import dataset, labels, rows, sample
 from pipeline.synth import view_sets as multiview
 from pipeline.synth.clothes import MASK_MOUTH
+from pipeline.synth.loose import Border, end_photo
 from pipeline.synth.shards import DatasetConfig
 from pipeline.synth.sheet import contact_sheet
 
@@ -120,6 +121,43 @@ def test_visible_dense_points_lie_on_the_surface(batch):
         behind = hidden[inside, 2] > batch.depth[number, y[inside], x[inside]] + 0.2
         assert (behind | unlabelled).all(), "a point in front of all surfaces is called hidden"
     assert batch.dense_visible.float().mean() > 0.3
+
+
+def test_loose_windows_hold_whole_heads_in_any_pose(ict_facekit):
+    loose = sample.Sampler(sample.SampleConfig(size=SIZE, window="loose"), 11, model=ict_facekit)
+    drawn = [loose.parameters(index) for index in range(400)]
+    angles = np.array([p.view.angles() for p in drawn])
+    assert (np.abs(angles[:, 0]) > 80).mean() > 0.05
+    assert (np.abs(angles[:, 2]) > 90).mean() > 0.03
+    for p in drawn[:50]:
+        points = p.window.to_crop(p.view.project(loose.landmarks(p.head)), SIZE) / SIZE
+        assert 0.15 < points.min() < points.max() < 0.85
+    ends = [p for p in drawn if p.border]
+    assert 0.12 < len(ends) / len(drawn) < 0.28
+    chosen = [ends[0], next(p for p in drawn if not p.border)]
+    batch = loose.render_drawn(chosen)
+    beyond = np.ones((SIZE, SIZE), bool)
+    beyond[ends[0].border.slices(SIZE)] = False
+    assert (batch.regions[0].numpy()[beyond] == int(Region.OCCLUDER)).all()
+    assert not batch.mask[0].numpy()[beyond].any()
+    column, row = batch.dense[0, :, :2].round().long().clamp(0, SIZE - 1).unbind(-1)
+    assert not (batch.dense_visible[0] & torch.from_numpy(beyond)[row, column]).any()
+    assert batch.dense_visible[1].float().mean() > 0.1
+    # The same sample again, alone.
+    again = loose.render_drawn(chosen[:1])
+    assert (again.image[0].int() - batch.image[0].int()).abs().float().mean() < 0.5
+
+
+@pytest.mark.parametrize("colour", [None, (127, 127, 127)])
+def test_a_photo_ends_at_its_border(colour):
+    image = np.arange(64, dtype=np.uint8).reshape(8, 8)[..., None].repeat(3, 2)
+    ended = end_photo(image, Border(0.25, 0.0, 1.0, 0.5, colour))
+    assert np.array_equal(ended[:4, 2:], image[:4, 2:])
+    if colour is None:
+        assert (ended[7, 0] == image[3, 2]).all()
+    else:
+        assert (ended[4:] == 127).all()
+        assert (ended[:, :2] == 127).all()
 
 
 def test_supersampling_shows_the_same_head(sampler, batch, ict_facekit):
