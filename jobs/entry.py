@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         command: The command.
         arguments: Its arguments; None: those of this process.
     """
+    _open_streams()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         command.main([argument for argument in given if argument != "--debug"])
@@ -62,3 +64,18 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
 
         logs.complain(error)
         sys.exit(2)
+
+
+def _open_streams() -> None:
+    """Opens what of the standard streams is closed, as services and cron jobs leave them.
+
+    Else the next file that is opened takes their numbers, and messages are written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

@@ -10,12 +10,12 @@ import click
 
 from jobs import entry
 from pipeline.config import load_config
-from pipeline.errors import FailureLimitError
+from pipeline.errors import FacetError, FailureLimitError
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import logs
 from pipeline.run.folder import OnExisting, RunRequest
 from pipeline.run.job import Stopped, run
-from pipeline.run.summary import failure_table, summarise, summarise_stopped
+from pipeline.run.summary import failure_table, summarise, summarise_stopped, verdict
 
 FIELDS = {
     "weights": "normals.weights",
@@ -77,7 +77,7 @@ def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str
 
 
 def carry_out(request: RunRequest, on_existing: OnExisting) -> None:
-    """Carries a run out and says how it ended."""
+    """Carries a run out and says how it ended; exit code 1 when it is complete but went wrong."""
     try:
         result = run(request, on_existing)
     except Stopped as stopped:
@@ -88,6 +88,9 @@ def carry_out(request: RunRequest, on_existing: OnExisting) -> None:
             logs.say(line)
         raise
     click.echo(summarise(result, str(request.output)))
+    if reason := verdict(result.counts):
+        logs.complain(FacetError(reason, "run_failed"))
+        sys.exit(1)
 
 
 @click.command()

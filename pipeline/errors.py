@@ -12,7 +12,7 @@ FacetError
     DataError            data_invalid          training or evaluation data is empty or malformed
     TrainingError        training_failed       loss not finite, checkpoint of another architecture
     ImageError           image_failed          one photo; never ends a run, becomes its row's error_code
-                                               (also landmarks_invalid, internal_error)
+                                               (also landmarks_invalid, detector_failed, internal_error)
         ReadError        read_failed           (also not_found, access_denied, timeout, file_too_large)
         DecodeError      decode_failed         (also empty_file, unsupported_format, truncated)
         SizeError        too_many_pixels       (also too_small)

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Section
 from pipeline.faces import libfacedetection
+from pipeline.faces.custom import CustomDetector, load_detector
 from pipeline.faces.detectors import (
     CnnDetector,
     Detection,
     Detector,
     FastDetector,
     PaperDetector,
-    load_detector,
     to_grey,
 )
 from pipeline.faces.landmarks import Face, LandmarkPredictor
@@ -34,7 +34,8 @@ class DetectConfig(Section):
         mode: auto: libfacedetection (where there is no wheel of it: HOG, coarse to fine) and the points
             network: faces at any yaw and roll. fast: HOG, coarse to fine, and dlib's landmarks. paper: HOG at
             full resolution, the first detection only, whatever `faces` and `min_face_size` say. cnn: dlib's
-            CNN. files: no detector, landmarks from files. custom: a detector of your own, see `detector`.
+            CNN. files: no detector, landmarks from files. custom: a detector of your own, see `detector`,
+            which alone says so.
         faces: all; largest: the one with the largest box; first: the detector's most certain.
         threshold: Least score of the detector that `auto` takes for a face, 0.2..1.
         max_sigma: Largest mean uncertainty of the points of what `auto` takes for a face, in sides of the
@@ -46,8 +47,7 @@ class DetectConfig(Section):
         upsample_side: Longer side in pixels to which `fast` enlarges smaller photos at last.
         cnn_side: Longer side in pixels of the copy that `cnn` searches.
         landmarks: Folder of the landmark files of `files`; see `pipeline.faces.landmark_files`.
-        detector: package.module:function of `custom`; the function, called once in every worker, returns a
-            `pipeline.faces.detectors.Detector`.
+        detector: package.module:function of `custom`; see `pipeline.faces.custom`.
     """
 
     mode: Literal["auto", "fast", "paper", "cnn", "files", "custom"] = "fast"
@@ -61,6 +61,12 @@ class DetectConfig(Section):
     cnn_side: int = Field(default=640, ge=100, le=2048)
     landmarks: str | None = None
     detector: str | None = Field(default=None, pattern=r"^\w+(\.\w+)*:\w+(\.\w+)*$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _detector_says_the_mode(cls, values: Any) -> Any:
+        custom = isinstance(values, dict) and values.get("detector") and "mode" not in values
+        return values | {"mode": "custom"} if custom else values
 
     @model_validator(mode="after")
     def _fields_belong_to_modes(self) -> Self:
@@ -76,7 +82,7 @@ class FaceFinder:
 
     Args:
         config: What to look for.
-        detector: A detector to use in place of the configured one.
+        detector: A detector to use in place of the configured one; see `pipeline.faces.custom`.
         storage: How remote landmark files are reached.
 
     Attributes:
@@ -91,7 +97,11 @@ class FaceFinder:
     ):
         self._config = config
         self._by_uri = detector is None and config.mode == "files"
-        self._detector: Any = detector or _build_detector(config, storage)
+        self._detector: Any
+        if detector is None:
+            self._detector = _build_detector(config, storage)
+        else:
+            self._detector = CustomDetector(detector, "custom")
         self.detector_name = "custom" if detector else detector_name(config)
         self._points = PointsFinder() if detector is None and config.mode == "auto" else None
         if not self._by_uri and self._points is None:

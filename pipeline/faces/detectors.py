@@ -7,19 +7,15 @@ rule of the paper that the crop comes from (Abrevaya et al., CVPR 2020), and the
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
 import math
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import dlib
 import numpy as np
 
-from pipeline.errors import ConfigError
 from pipeline.faces.landmarks import model_file
 from pipeline.faces.window import Box
 from pipeline.pixels import resize, scale_points
@@ -166,47 +162,6 @@ class CnnDetector:
         return [
             Detection(_to_source(face.rect, scale), float(face.confidence)) for face in self._cnn(copy, 0)
         ]
-
-
-def load_detector(reference: str) -> Detector:
-    """Returns what somebody else's factory makes.
-
-    Args:
-        reference: package.module:function; the function takes nothing and returns a `Detector`.
-
-    Raises:
-        ConfigError: It cannot be imported, fails, or returns something else.
-    """
-    check_detector(reference)
-    module, _, name = reference.partition(":")
-    try:
-        factory: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
-        detector = factory()
-    except Exception as error:
-        raise ConfigError(
-            f"The detector {reference} cannot be used: {type(error).__name__}: {error}."
-        ) from error
-    if not callable(detector):
-        raise ConfigError(f"The detector {reference} returns {type(detector).__name__}, not a function.")
-    return detector
-
-
-def check_detector(reference: str) -> None:
-    """Checks that the module of a detector exists, without running more of it than its packages.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    module = reference.partition(":")[0]
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        raise ConfigError(
-            f"The detector {reference} cannot be used: there is no module {module}. It is looked for where "
-            "Python looks: install it, or name its folder in PYTHONPATH."
-        )
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

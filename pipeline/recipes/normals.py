@@ -55,7 +55,7 @@ def normals_arguments(config: NormalsRun) -> tuple[Any, ...]:
 
 def models(config: NormalsRun) -> dict[str, dict[str, str]]:
     """Returns the weights that decide the results, once it is certain that all that is named is there."""
-    from pipeline.faces.detectors import check_detector
+    from pipeline.faces.custom import check_detector
     from pipeline.normals.architectures import load_weights
     from pipeline.weights import find_weights
 

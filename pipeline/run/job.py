@@ -18,7 +18,7 @@ from typing import Literal
 
 from pipeline.errors import FacetError
 from pipeline.ray_cluster import has_cluster
-from pipeline.run import logs
+from pipeline.run import heartbeat, logs
 from pipeline.run.config import EngineConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.failures import check_failures
@@ -64,13 +64,15 @@ class Result:
 
     Attributes:
         counts: What its records add up to.
-        seconds: Time of this and earlier sessions.
+        seconds: Time of this session.
+        session: What this session has done of it.
         notes: What the listing left out, one line each.
         report: Path of the page to look at, None when none was asked for.
     """
 
     counts: Counts
     seconds: float
+    session: Counts
     notes: list[str]
     report: str | None
 
@@ -96,7 +98,7 @@ def run(
     """
     session = Session(open_run(request, on_existing), say, watch)
     try:
-        with stoppable():
+        with stoppable(), session.heartbeat:
             session.prepare()
             try:
                 session.work()
@@ -106,9 +108,7 @@ def run(
                 raise
             counts = session.end("complete")
             session.tidy()
-            folder = session.run
-            page = refresh_report(request.recipe, folder.store, request.config)
-            return Result(counts, folder.state["seconds"], folder.state["notes"], page)
+            return session.result(counts, session.report())
     except (KeyboardInterrupt, SystemExit):
         counts = session.end("stopped")
         session.drop_scratch()
@@ -130,6 +130,8 @@ class Session:
         self._watch = watch
         self._id = uuid.uuid4().hex[:8]
         self._started = time.monotonic()
+        self._done = Counts()
+        self.heartbeat = heartbeat.Heartbeat(run.store, self._id)
         self._leftovers: list[str] = []
 
     def prepare(self) -> None:
@@ -176,7 +178,8 @@ class Session:
                 if pending:
                     recipe, config = run.request.recipe, run.request.config
                     work = Work(store.of_session(self._id), self._id, plan, recipe, config)
-                    work_off(work, pending, before, run.state["engine"], self._watch)
+                    self.heartbeat.enter(heartbeat.STARTING)
+                    work_off(work, pending, before, run.state["engine"], self._note)
             except FacetError:
                 if pending_shards(store, plan):
                     raise
@@ -184,6 +187,24 @@ class Session:
             if later is None or later.shards <= plan.shards:
                 return
             run.plan = later
+
+    def _note(self, counts: Counts) -> None:
+        self._done += counts
+        self.heartbeat.add(counts.images)
+        if self._watch:
+            self._watch(counts)
+
+    def report(self) -> str | None:
+        """Writes the page of the run, and returns where it is."""
+        self.heartbeat.enter(heartbeat.REPORTING)
+        if self.run.request.config.output.report:
+            logs.event("report_started", "Writing the report.", session=self._id)
+        return refresh_report(self.run.request.recipe, self.run.store, self.run.request.config)
+
+    def result(self, counts: Counts, report: str | None) -> Result:
+        """Returns what the session came to."""
+        seconds = time.monotonic() - self._started
+        return Result(counts, seconds, self._done, self.run.state["notes"], report)
 
     def end(self, status: str, error: FacetError | None = None) -> Counts:
         """Notes in run.json how the session ended; returns what is committed."""

@@ -152,9 +152,11 @@ class Progress(Display):
 
     def _details(self) -> str:
         rate, left = self._pace()
+        if left is None:
+            return "starting"
         return (
             f"{rate:.1f} images/s, {logs.found_text(self._counts)}{self._counts.failures:,} failed, "
-            f"{'?' if left is None else clock(left)} left"
+            f"{clock(left)} left"
         )
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.run.counts import Counts
+from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, committed_shards, read_markers
 from pipeline.run.plan import count_images, read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
 from pipeline.storage.store import Store
-from pipeline.words import clock
+from pipeline.words import clock, printable, quantity
 
 RATE_WINDOW = timedelta(hours=1)
 """The rate is that of the last hour in which something was committed."""
@@ -29,7 +30,9 @@ class RunStatus:
 
     Attributes:
         url: The folder.
-        status: planning, planned, running, complete, stopped or failed; see `pipeline.run.state`.
+        status: planning, planned, running, complete, stopped or failed, see `pipeline.run.state`; starting,
+            while no photo is done, and reporting, while the report is written; stalled: no session gives
+            signs of life, so it was killed or its machine stands still.
         shards: Shards of the plan; None: there is no plan yet.
         shards_done: Shards that are committed.
         images: Photos of the plan; None: there is no plan yet.
@@ -40,6 +43,8 @@ class RunStatus:
         last_commit: When a shard was last committed; None: not known.
         seconds_since_commit: None: not known.
         quiet: The run should be going on, but nothing was committed lately.
+        sessions: The last signs of those who work on it, or were killed, the newest first.
+        time: When all this was so.
     """
 
     url: str
@@ -54,11 +59,15 @@ class RunStatus:
     last_commit: datetime | None
     seconds_since_commit: float | None
     quiet: bool
+    sessions: list[Sign]
+    time: datetime
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         values = dict(vars(self))
         values["counts"] = self.counts and self.counts.to_json()
+        values["sessions"] = [asdict(sign) for sign in self.sessions]
+        values["time"] = self.time.isoformat(timespec="seconds")
         values["last_commit"] = self.last_commit and self.last_commit.isoformat(timespec="seconds")
         return values
 
@@ -92,7 +101,8 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
     commits = _commits(markers)
     last = commits[-1][0] if commits else None
     complete = plan is not None and len(done) == plan.shards
-    status = _status(state, last, complete)
+    signs = read_signs(store)
+    status = _alive_status(_status(state, last, complete), signs, now)
     rate = recent_rate(commits, began)
     running = status == "running"
     return RunStatus(
@@ -107,8 +117,25 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
         seconds_left=(plan.images - images_done) / rate if plan and rate and running else None,
         last_commit=last,
         seconds_since_commit=max((now - last).total_seconds(), 0.0) if last else None,
-        quiet=not quick and running and now - max(last or began, began) > QUIET,
+        quiet=not quick and running and now - _last_work(signs, last, began) > QUIET,
+        sessions=signs,
+        time=now,
     )
+
+
+def _alive_status(status: str, signs: list[Sign], now: datetime) -> str:
+    """Returns the status by what the sessions said last; earlier versions said nothing."""
+    alive = [sign for sign in signs if sign.is_alive(now)]
+    if status in ("planning", "running") and signs and not alive:
+        return "stalled"
+    phases = {sign.phase for sign in alive}
+    if status == "running" and phases == {STARTING}:
+        return "starting"
+    return "reporting" if status == "complete" and phases == {REPORTING} else status
+
+
+def _last_work(signs: list[Sign], last: datetime | None, began: datetime) -> datetime:
+    return max([began, *([last] if last else []), *(datetime.fromisoformat(sign.worked) for sign in signs)])
 
 
 def recent_rate(commits: list[tuple[datetime, int]], began: datetime) -> float | None:
@@ -129,7 +156,10 @@ def recent_rate(commits: list[tuple[datetime, int]], began: datetime) -> float |
 def describe_status(found: RunStatus) -> str:
     """Returns the status as lines for the user."""
     if found.images is None or found.shards is None:
-        return f"{found.status}; there is no plan yet."
+        lines = [f"{found.status}; there is no plan yet."]
+        if found.status == "stalled":
+            lines = ["stalled: it was killed while it listed the input. The same command begins anew."]
+        return "\n".join([*lines, *_sessions(found)])
     share = 100 * found.images_done / found.images if found.images else 100
     lines = [
         f"{found.status}: {found.images_done:,} of {found.images:,} photos ({share:.1f} %), "
@@ -146,11 +176,27 @@ def describe_status(found: RunStatus) -> str:
         pace.append(f"the last shard {clock(found.seconds_since_commit)} ago")
     if pace:
         lines.append(", ".join(pace) + ".")
-    if found.quiet:
-        lines.append("Nothing was committed lately: it may have been killed. The same command goes on.")
+    if found.status == "stalled":
+        lines.append(
+            "Nobody works on it: it was killed, or its machine stands still. The same command goes on."
+        )
+    elif found.quiet:
+        lines.append("No photo was done lately: it hangs, or was killed. The same command goes on.")
+    lines += _sessions(found)
     if found.counts is not None:
         lines += failure_table(found.counts)
     return "\n".join(lines)
+
+
+def _sessions(found: RunStatus) -> list[str]:
+    lines = []
+    for sign in found.sessions:
+        seen = "" if sign.is_alive(found.time) else "last seen "
+        lines.append(
+            f"  {seen}{sign.phase}, {quantity(sign.images, 'photo')} done, process {sign.pid} on "
+            f"{printable(sign.host)}, {clock(max(0.0, sign.age(found.time)))} ago"
+        )
+    return lines
 
 
 def _commits(markers: list[Marker]) -> list[tuple[datetime, int]]:

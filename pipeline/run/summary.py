@@ -9,6 +9,12 @@ from pipeline.run.job import Result
 from pipeline.run.records import FAILED, OK
 from pipeline.words import printable, quantity, size_text
 
+FAULTS = ("internal_error", "crashed", "fit_failed")
+"""Error codes that tell of a fault of Facet or of a library."""
+
+FAULT_SHARE = 0.01
+"""Share of the records that may have one before the run went wrong."""
+
 
 def summarise(result: Result, output: str) -> str:
     """Returns the summary of a complete run: counts, failures by code, where to look, how to read on.
@@ -21,18 +27,36 @@ def summarise(result: Result, output: str) -> str:
     things = logs.found_text(counts).removesuffix(", ")
     thing = next(iter(counts.found), "things").removesuffix("s")
     empty = counts.records - counts.statuses[OK] - counts.statuses[FAILED]
-    rate = f", {counts.images / result.seconds:.1f} a second" if result.seconds else ""
     lines = [
-        f"{quantity(counts.images, 'photo')} in {result.seconds:.1f} s{rate}: "
-        f"{counts.statuses[OK]:,} with {things}, {empty:,} without a {thing}, "
-        f"{counts.statuses[FAILED]:,} failed.",
+        f"{quantity(counts.images, 'photo')}: {counts.statuses[OK]:,} with {things}, {empty:,} without a "
+        f"{thing}, {counts.statuses[FAILED]:,} failed.",
         *failure_table(counts),
     ]
+    if (done := result.session).images:
+        per_second = [(done.images, "photos"), *((number, name) for name, number in done.found.items())]
+        pace = " and ".join(f"{number / result.seconds:.1f} {name}" for number, name in per_second)
+        part = f"{quantity(done.images, 'photo')} of them now, in" if done.images < counts.images else "In"
+        lines.append(f"{part} {result.seconds:.1f} s: {pace} a second, start and end included.")
     if result.report:
         lines.append(f"Look at it:  {printable(result.report)}")
     records = printable(f"{output.rstrip('/')}/records")
     lines.append(f'Read it:     pyarrow.dataset.dataset("{records}").to_table()')
     return "\n".join(lines)
+
+
+def verdict(counts: Counts) -> str | None:
+    """Returns why a complete run went wrong all the same, None where it did not."""
+    faults = {code: counts.error_codes[code] for code in FAULTS if counts.error_codes[code]}
+    if counts.records and counts.failures >= counts.records:
+        codes, what = dict(counts.error_codes.most_common(3)), "Every photo failed"
+    elif sum(faults.values()) > FAULT_SHARE * counts.records:
+        codes, what = (
+            faults,
+            f"{sum(faults.values()):,} of {quantity(counts.records, 'photo')} failed by no fault of theirs",
+        )
+    else:
+        return None
+    return f"{what}: {', '.join(f'{number:,} {code}' for code, number in codes.items())}."
 
 
 def summarise_stopped(counts: Counts, output: str) -> str:

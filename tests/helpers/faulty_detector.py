@@ -82,7 +82,7 @@ CODES = {
     "hang": "timeout",
     "memory": "out_of_memory",
     "exit": "crashed",
-    "fail": "internal_error",
+    "fail": "detector_failed",
 }
 """Fault -> error code of the photo's record."""
 

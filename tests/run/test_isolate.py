@@ -20,8 +20,8 @@ from PIL import Image
 
 from pipeline.config import load_config
 from pipeline.errors import AssetsError, ConfigError, CrashError, FacetError, ImageError, portable_error
+from pipeline.faces.custom import load_detector
 from pipeline.faces.detect import DetectConfig
-from pipeline.faces.detectors import load_detector
 from pipeline.images.decode import DecodeConfig
 from pipeline.images.items import ListedFile, ListedItem
 from pipeline.recipes.crop_stage import CropStage
@@ -98,7 +98,7 @@ def test_photo_that_breaks_the_process_costs_only_itself(caplog):
     for fault, code in CODES.items():
         cropper = hasty if code == "timeout" else patient
         before = pid_of(cropper)
-        if code == "internal_error":
+        if code == "detector_failed":
             with pytest.raises(ImageError) as caught:
                 crop(cropper, bad(fault))
             error = caught.value

@@ -454,7 +454,7 @@ class TestCommandLine:
         options = "--detect paper --faces first --files tar --bits 16 --convention opencv --engine local"
         done = CliRunner().invoke(command, [*arguments, *options.split(), "--set", "engine.cpus=1"])
         assert done.exit_code == 0, done.output
-        assert done.stdout.startswith("2 photos in ")
+        assert done.stdout.startswith("2 photos: ")
         assert f'pyarrow.dataset.dataset("{tmp_path}/out/records").to_table()' in done.stdout
         config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
         assert (config["detect"]["mode"], config["detect"]["faces"]) == ("paper", "first")

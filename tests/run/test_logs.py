@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -31,6 +32,7 @@ def restored():
     logs.ROOT.setLevel(logging.NOTSET)
 
 
+ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = '/photos/\x1b[2J\n{"event": "run_ended"}\u2028é.jpg'
 
 
@@ -186,12 +188,23 @@ class TestLimit:
         assert (ended["status"], ended["error"], ended["failed"]) == ("failed", "too_many_failures", 2)
 
         code, lines, out = facet("--max-failures", "6", "--log-json")
-        assert code == 0
-        assert out.startswith("6 photos in ")
+        assert code == 1
+        assert json.loads(lines[-1])["message"] == "Every photo failed: 3 unsupported_format, 3 empty_file."
+        assert out.startswith("6 photos: ")
         names = Counter(json.loads(line)["event"] for line in lines)
-        assert names == {"note": 1, "run_started": 1, "shard_committed": 2, "run_ended": 1}
+        assert names == {"note": 1, "run_started": 1, "shard_committed": 2, "run_ended": 1, "error": 1}
 
 
 def test_options_of_the_command_line_reach_the_configuration(tmp_path: Path):
     done = CliRunner().invoke(command, [str(tmp_path), str(tmp_path / "out"), "--max-failures", "much"])
     assert isinstance(done.exception, ConfigError)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_command_works_with_closed_streams(tmp_path, closed):
+    """As services and cron jobs start it; with a wrong number a message would land in a file of the run."""
+    program = "from jobs.cli import main; main()"
+    command = f'exec {sys.executable} -c "{program}" plan tests/photos {tmp_path}/out {closed}'
+    done = subprocess.run(["sh", "-c", command], check=False, cwd=ROOT)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "planned"

@@ -6,11 +6,13 @@ import io
 import time
 from collections import Counter
 
+import pytest
+
 from pipeline.run.counts import Counts
 from pipeline.run.job import Result
 from pipeline.run.progress import Progress
 from pipeline.run.records import FAILED, OK
-from pipeline.run.summary import summarise, summarise_stopped
+from pipeline.run.summary import summarise, summarise_stopped, verdict
 
 
 class Clock:
@@ -29,7 +31,7 @@ def counts(images: int, faces: int = 0, **failures: int) -> Counts:
 def test_line_tells_rate_and_time_left_of_this_session():
     clock = Clock()
     shown = Progress(10_000, counts(4000, 4100, truncated=5), stream=io.StringIO(), clock=clock)
-    assert shown.line() == "4,000/10,000 images, 0.0 images/s, 4,100 faces, 5 failed, ? left"
+    assert shown.line() == "4,000/10,000 images, starting"
     clock.now += 50
     shown.add(counts(1000, 900, timeout=2))
     assert shown.line() == "5,000/10,000 images, 20.0 images/s, 5,000 faces, 7 failed, 4:10 left"
@@ -65,15 +67,44 @@ def test_summary_names_failures_by_code_and_how_to_go_on():
     )
     total.error_codes.update(truncated=2, empty_file=1)
     total.examples = {"truncated": [("/a\x1b[2J.jpg", "Ends\nearly.")], "empty_file": [("/ü.jpg", "Empty.")]}
-    text = summarise(Result(total, 2.5, [], "out/report/index.html"), "out/")
+    text = summarise(Result(total, 2.5, total, [], "out/report/index.html"), "out/")
     assert text.splitlines() == [
-        "5 photos in 2.5 s, 2.0 a second: 1 with 2 faces, 1 without a face, 3 failed.",
+        "5 photos: 1 with 2 faces, 1 without a face, 3 failed.",
         "  truncated: 2",
         "    /a?[2J.jpg: Ends?early.",
         "  empty_file: 1",
         "    /ü.jpg: Empty.",
+        "In 2.5 s: 2.0 photos and 0.8 faces a second, start and end included.",
         "Look at it:  out/report/index.html",
         'Read it:     pyarrow.dataset.dataset("out/records").to_table()',
     ]
-    assert "Look at it" not in summarise(Result(total, 2.5, [], None), "out")
+    assert "Look at it" not in summarise(Result(total, 2.5, Counts(), [], None), "out")
     assert summarise_stopped(Counts(images=1), "out").startswith("Stopped. 1 photo ")
+
+
+def test_the_rate_is_that_of_the_photos_of_this_session():
+    """After a kill the time of what was done before is not known."""
+    total, now = counts(100, 50), counts(10, 20)
+    text = summarise(Result(total, 4.0, now, [], None), "out")
+    assert "10 photos of them now, in 4.0 s: 2.5 photos and 5.0 faces a second" in text
+    assert "a second" not in summarise(Result(total, 4.0, Counts(), [], None), "out")
+
+
+@pytest.mark.parametrize(
+    ("codes", "records", "says"),
+    [
+        ({"truncated": 2, "empty_file": 1}, 3, "Every photo failed: 2 truncated, 1 empty_file."),
+        ({"truncated": 99}, 100, None),
+        (
+            {"internal_error": 1, "crashed": 1},
+            100,
+            "2 of 100 photos failed by no fault of theirs: 1 ",
+        ),
+        ({"crashed": 1}, 100, None),
+        ({"fit_failed": 2}, 100, "2 of 100 photos"),
+        ({}, 0, None),
+    ],
+)
+def test_a_run_that_went_wrong_is_told(codes, records, says):
+    found = verdict(Counts(records=records, images=records, error_codes=Counter(codes)))
+    assert found is None if says is None else found.startswith(says)

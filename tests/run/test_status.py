@@ -18,6 +18,16 @@ from pipeline.errors import OutputError
 from pipeline.images.items import ListedFile, one_photo_each
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.config import PlanConfig
+from pipeline.run.heartbeat import (
+    LISTING,
+    PREFIX,
+    REPORTING,
+    STARTING,
+    WORKING,
+    Heartbeat,
+    Sign,
+    read_signs,
+)
 from pipeline.run.markers import marker_name
 from pipeline.run.plan import extend_plan, read_plan, write_plan
 from pipeline.run.shards import commit_shard
@@ -119,7 +129,7 @@ def test_run_that_may_be_dead_is_told(tmp_path):
     assert not run_status(store, now=after(3600)).quiet
     found = run_status(store, now=after(7200))
     assert found.quiet
-    assert "may have been killed" in describe_status(found)
+    assert "or was killed" in describe_status(found)
 
 
 def test_markers_without_times(tmp_path):
@@ -176,3 +186,72 @@ def test_command(tmp_path):
     assert found["last_commit"] == after(10).isoformat()
     assert "1 of 10 photos" in CliRunner().invoke(command, [str(tmp_path)]).stdout
     assert CliRunner().invoke(command, [str(tmp_path), "--quick"]).exit_code == 0
+
+
+class TestSigns:
+    def sign(self, store: Store, seconds: float, phase: str = WORKING, session: str = "s", images: int = 3):
+        begun, time = BEGAN.isoformat(), after(seconds).isoformat()
+        sign = Sign(session, "node-7", 42, phase, begun, images, begun, time)
+        store.write(f"_work/{PREFIX}{session}.json", json.dumps(vars(sign)).encode())
+
+    @pytest.mark.parametrize(
+        ("phase", "age", "status"),
+        [
+            (WORKING, 30, "running"),
+            (WORKING, 50, "stalled"),
+            (STARTING, 5, "starting"),
+            (LISTING, 50, "stalled"),
+        ],
+    )
+    def test_a_dead_run_is_told_from_a_living_one(self, tmp_path, phase, age, status):
+        store = make_run(tmp_path)
+        commit(store, 0, after(10))
+        commit(store, 1, after(20))
+        self.sign(store, 100, phase)
+        found = run_status(store, now=after(100 + age))
+        assert found.status == status
+        assert (found.seconds_left is None) == (status != "running")
+        text = describe_status(found)
+        assert f"{phase}, 3 photos done, process 42 on node-7, 0:{age:02d} ago" in text
+        assert ("Nobody works on it" in text) == (status == "stalled")
+        json.dumps(found.to_json())
+
+    def test_one_living_session_of_two_is_enough(self, tmp_path):
+        store = make_run(tmp_path)
+        self.sign(store, 10, session="dead")
+        self.sign(store, 100, session="alive")
+        found = run_status(store, now=after(110))
+        assert found.status == "running"
+        assert [sign.session for sign in found.sessions] == ["alive", "dead"]
+
+    def test_a_living_session_that_does_nothing_is_told(self, tmp_path):
+        store = make_run(tmp_path)
+        self.sign(store, 3600)
+        found = run_status(store, now=after(3601))
+        assert (found.status, found.quiet) == ("running", True)
+        assert "it hangs" in describe_status(found)
+
+    def test_the_report_is_being_written(self, tmp_path):
+        store = make_run(tmp_path, photos=1)
+        commit(store, 0, after(10))
+        self.sign(store, 20, REPORTING)
+        assert run_status(store, now=after(25)).status == "reporting"
+        assert run_status(store, now=after(99)).status == "complete"
+
+    def test_a_run_that_never_came_to_a_plan(self, tmp_path):
+        store = Store(str(tmp_path))
+        state = {"kind": "facet normals", "status": "planning", "started": BEGAN.isoformat()}
+        store.write("run.json", json.dumps(state).encode())
+        assert describe_status(run_status(store)) == "planning; there is no plan yet."
+        self.sign(store, 10, LISTING)
+        assert "killed while it listed the input" in describe_status(run_status(store, now=after(99)))
+
+    def test_a_session_leaves_nothing_and_a_killed_one_its_last_sign(self, tmp_path):
+        store = Store(str(tmp_path))
+        with Heartbeat(store, "one", interval=0.01) as beat:
+            beat.add(5)
+            while not any(sign.images == 5 for sign in read_signs(store)):
+                pass
+            (sign,) = read_signs(store)
+            assert (sign.session, sign.phase) == ("one", WORKING)
+        assert list(tmp_path.iterdir()) == []

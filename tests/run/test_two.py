@@ -131,7 +131,7 @@ def test_two_processes_started_at_once(start, photos, tmp_path, alone):
     for process in processes:
         stdout, stderr = process.communicate(timeout=240)
         assert process.returncode == 0, stderr
-        assert stdout.startswith("6 photos in ")
+        assert stdout.startswith("6 photos: ")
         said = events(stderr)
         assert (said.count("run_started"), said.count("run_ended")) == (1, 1)
     check(out, alone, photos)

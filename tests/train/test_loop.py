@@ -311,7 +311,7 @@ def test_moving_average_follows_parameters_and_buffers():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["steps=1", "duration_minutes=1"], "either steps or duration_minutes"),
+        (["steps=1", "duration_minutes=1"], "one of steps and duration_minutes"),
         (["steps=1", "stages=[{share: 0.5}]"], "add up to 1"),
         (["steps=1", "stages=[{size: 100}]"], "multiple of 32"),
         (["steps=1", "stages=[{size: 32, batch_size: 1}]"], "too small"),
