@@ -18,6 +18,8 @@ demo: $(VENV)/installed
 	@rm -rf demo
 	@$(BIN)/python tests/demo_photos.py demo/photos
 	$(BIN)/facet normals demo/photos demo/out --engine ray
+	$(BIN)/facet details demo/photos/astronaut.jpg demo/heads --export glb
+	@echo "A head: demo/heads/report/heads.html, and a folder in demo/heads/heads."
 	@echo "Look at demo/out/report/index.html in a browser; the records are in demo/out/records."
 
 test: $(VENV)/installed-dev
