@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
 import cv2
-import fsspec
 import numpy as np
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, FacetError
 from pipeline.images.png import encode_png
 from pipeline.regions import Region
 from pipeline.samples.pictures import decode_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import PAIRED, BadRows, find_row_groups, keep_kinds, load_group
 from pipeline.samples.sample import Sample, decode_row
 from pipeline.samples.schema import SIZE
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +71,16 @@ def landmark_mask(sample: Sample) -> np.ndarray | None:
 
 
 def _read_path(path: str, bad: BadRows, size: int) -> Iterator[Sample]:
-    if any((Path(path) / kind).is_dir() for kind in ("images", "normals")):
-        yield from _read_pictures(Path(path), bad, size)
+    if {"images", "normals"} & set(Store(path).names()):
+        yield from _read_pictures(Store(path), bad, size)
         return
     for group in find_row_groups([path]):
         paired = keep_kinds(group, group.kinds == PAIRED)
         yield from (sample for sample in load_group(paired, size, bad) if sample is not None)
 
 
-def _read_pictures(folder: Path, bad: BadRows, size: int) -> Iterator[Sample]:
-    pairing = pair_pictures(fsspec.filesystem("file"), str(folder))
+def _read_pictures(folder: Store, bad: BadRows, size: int) -> Iterator[Sample]:
+    pairing = pair_pictures(folder)
     for line in pairing.lines():
         log.warning("Left out: %s.", line)
     for name, files in pairing.rows.items():
@@ -89,10 +89,8 @@ def _read_pictures(folder: Path, bad: BadRows, size: int) -> Iterator[Sample]:
             bad.add(str(alone), "it has no partner")
             continue
         try:
-            row: dict[str, object] = {column: Path(path).read_bytes() for column, path in files.items()}
-            row |= {"id": name, "image": encode_png(decode_photo(Path(files["image"]).read_bytes()))}
+            row: dict[str, Any] = {column: folder.read(file) for column, file in files.items()}
+            row |= {"id": name, "image": encode_png(decode_photo(row["image"]))}
             yield decode_row(row, size)
-        except OSError as error:
-            bad.add(files["image"], f"cannot be read: {error}")
-        except DataError as error:
-            bad.add(files["image"], error.message)
+        except (FacetError, FileNotFoundError) as error:
+            bad.add(files["image"], str(error))

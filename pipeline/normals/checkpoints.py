@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import fsspec
 import torch
 
-from pipeline.errors import TrainingError
+from pipeline.errors import OutputError, TrainingError
 from pipeline.normals.architectures import build_network, load_weights
 from pipeline.normals.network import CrossModalNet
+from pipeline.storage.store import Store
 
 FORMAT = 1
 """Version of what a checkpoint holds."""
@@ -37,10 +37,9 @@ def read(path: str) -> dict[str, Any]:
     Raises:
         TrainingError: It cannot be read.
     """
-    filesystem, root = fsspec.core.url_to_fs(path)
     try:
-        return from_bytes(filesystem.cat_file(root))
-    except OSError as error:
+        return from_bytes(Store(path).read(""))
+    except (OutputError, FileNotFoundError) as error:
         raise TrainingError(f"Cannot read the checkpoint {path}: {error}") from error
 
 

@@ -97,12 +97,11 @@ def read_heads(paths: Sequence[str], model: FaceModel) -> Iterator[LabelledHead]
     Raises:
         DataError: A path holds no Parquet file, or one that the renderer did not write.
     """
-    files = {group.path: group.filesystem for group in find_row_groups(paths)}
-    for path, filesystem in files.items():
+    files = {group.path: group for group in find_row_groups(paths)}
+    for path, group in files.items():
         try:
-            table = pq.read_table(
-                path, columns=["image", "meta", "depth", "regions"], filesystem=filesystem, partitioning=None
-            )
+            with group.store.open(group.name) as file:
+                table = pq.read_table(file, columns=["image", "meta", "depth", "regions"])
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} holds no rendered heads: {error}.") from error
         for row in table.to_pylist():

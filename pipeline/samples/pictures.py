@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-import fsspec
 import numpy as np
 
 from pipeline.errors import DataError, ImageError
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.names import is_other_name, is_photo_name
 from pipeline.samples.sample import MAX_PIXELS
+from pipeline.storage.store import Store
 
 KINDS = {"images": "image", "normals": "normal", "masks": "mask"}
 """Subfolder -> column."""
@@ -43,7 +43,8 @@ class Pairing:
     """What a folder of pictures holds.
 
     Attributes:
-        rows: Row name -> column -> path, in the order of names; every row has an image or a normal map.
+        rows: Row name -> column -> file, relative to the folder, in the order of names; every row has an
+            image or a normal map.
         unused: What belongs to no row -> its files, relative to the folder.
     """
 
@@ -66,31 +67,27 @@ def what_it_holds(row: Mapping[str, object]) -> str:
     return "paired" if image and normal else "images alone" if image else "normals alone"
 
 
-def pair_pictures(filesystem: fsspec.AbstractFileSystem, root: str) -> Pairing:
+def pair_pictures(folder: Store) -> Pairing:
     """Finds the pictures of a folder and what belongs together."""
     found = Pairing()
     exact: dict[str, dict[str, str]] = {}
     for kind, column in KINDS.items():
-        directory = f"{root}/{kind}"
-        if not filesystem.isdir(directory):
-            continue
-        for path in sorted(filesystem.find(directory)):
-            name = path.removeprefix(f"{directory}/")
+        for path in folder.find(kind):
+            name = path.removeprefix(f"{kind}/")
             if any(part.startswith(".") for part in name.split("/")) or is_other_name(name):
                 continue
             if not is_photo_name(name):
-                found.unused.setdefault("files whose ending is not read", []).append(f"{kind}/{name}")
+                found.unused.setdefault("files whose ending is not read", []).append(path)
                 continue
             row = exact.setdefault(_stem(name), {})
             if column in row:
-                found.unused.setdefault("files of a name that another has", []).append(f"{kind}/{name}")
+                found.unused.setdefault("files of a name that another has", []).append(path)
             else:
                 row[column] = path
     rows = _join_alike(exact)
     for name in sorted(rows):
         if rows[name].keys() == {"mask"}:
-            path = rows[name]["mask"].removeprefix(f"{root}/")
-            found.unused.setdefault("masks without an image or a normal map", []).append(path)
+            found.unused.setdefault("masks without an image or a normal map", []).append(rows[name]["mask"])
         else:
             found.rows[name] = rows[name]
     return found

@@ -6,18 +6,17 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tenacity
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OutputError
 from pipeline.samples.sample import Sample, decode_row
-from pipeline.storage.retries import retry_rule
+from pipeline.storage.places import StorageConfig
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +34,22 @@ class RowGroup:
     """One row group of one file.
 
     Attributes:
-        filesystem: Where the file is.
-        path: The file.
+        store: Where the file is.
+        name: The file.
         index: The row group.
         records: Whether the file holds records of `facet normals`, one row per photo with its faces.
         kinds: (N,) uint8, bits IMAGE and NORMALS of every training row.
     """
 
-    filesystem: fsspec.AbstractFileSystem
-    path: str
+    store: Store
+    name: str
     index: int
     records: bool
     kinds: np.ndarray
+
+    @property
+    def path(self) -> str:
+        return self.store.place(self.name)
 
 
 class BadRows:
@@ -69,28 +72,26 @@ class BadRows:
             log.warning("More bad rows are skipped without a line of their own")
 
 
-def find_row_groups(paths: Sequence[str]) -> list[RowGroup]:
+def find_row_groups(paths: Sequence[str], storage: StorageConfig | None = None) -> list[RowGroup]:
     """Lists the row groups of Parquet files and folders, in a stable order.
 
     Args:
         paths: Files or folders, local or as URLs that fsspec knows, such as s3://bucket/faces.
+        storage: How remote ones are reached.
 
     Raises:
         DataError: A path holds no Parquet file, a file has neither our schema nor that of records, or there
             is no row with an image or a normal map.
     """
-    found: list[tuple[fsspec.AbstractFileSystem, str]] = []
+    found: list[tuple[Store, str]] = []
     for path in paths:
-        filesystem, root = fsspec.core.url_to_fs(str(path))
-        try:
-            # The folder of a run holds its plan beside its records.
-            folder = f"{root}/records" if filesystem.exists(f"{root}/run.json") else root
-            files = [root] if filesystem.isfile(root) else sorted(filesystem.glob(f"{folder}/**/*.parquet"))
-        except OSError as error:
-            raise DataError(f"Cannot list {path}: {error}.") from error
+        store = Store(path, storage)
+        # The folder of a run holds its plan beside its records.
+        names = store.find("records" if "run.json" in store.names() else "")
+        files = [name for name in names if store.place(name).endswith(".parquet")]
         if not files:
             raise DataError(f"{path} holds no Parquet file.")
-        found += [(filesystem, file) for file in files]
+        found += [(store, file) for file in files]
     # Object storage answers slowly, and to many requests at once as fast as to one.
     with ThreadPoolExecutor(_SCANNERS) as pool:
         groups = [group for part in pool.map(lambda item: _scan_file(*item), found) for group in part]
@@ -102,15 +103,14 @@ def find_row_groups(paths: Sequence[str]) -> list[RowGroup]:
 def keep_kinds(group: RowGroup, kept: np.ndarray) -> RowGroup:
     """Returns a group whose rows other than `kept` (N,) bool hold nothing."""
     kinds = np.where(kept, group.kinds, 0).astype(np.uint8)
-    return RowGroup(group.filesystem, group.path, group.index, group.records, kinds)
+    return replace(group, kinds=kinds)
 
 
 def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample | None]:
     """Reads and decodes the rows of a group; a row that cannot be used is None and noted in `bad`."""
     try:
-        # What cannot be read now is left out for as long as the group is kept: hence again, with pauses.
-        table = tenacity.Retrying(**retry_rule(attempts=6, timeout_s=30))(_read_group, group)
-    except (OSError, pa.ArrowException) as error:
+        table = _read_group(group)
+    except (OutputError, OSError, pa.ArrowException) as error:
         bad.add(f"{group.path}#{group.index}", f"the row group cannot be read: {error}")
         return [None] * len(group.kinds)
     rows = _record_rows(table) if group.records else _table_rows(table)
@@ -126,9 +126,10 @@ def load_group(group: RowGroup, size: int | None, bad: BadRows) -> list[Sample |
     return samples
 
 
-def _scan_file(filesystem: fsspec.AbstractFileSystem, path: str) -> list[RowGroup]:
+def _scan_file(store: Store, name: str) -> list[RowGroup]:
+    path = store.place(name)
     try:
-        with filesystem.open(path, "rb") as stream:
+        with store.open(name) as stream:
             file = pq.ParquetFile(stream)
             names = set(file.schema_arrow.names)
             records = "faces" in names
@@ -141,7 +142,7 @@ def _scan_file(filesystem: fsspec.AbstractFileSystem, path: str) -> list[RowGrou
             kinds = [_record_kinds(file, i) if records else _row_kinds(file, i) for i in range(count)]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
-    return [RowGroup(filesystem, path, i, records, kinds[i]) for i in range(count)]
+    return [RowGroup(store, name, i, records, kinds[i]) for i in range(count)]
 
 
 def _row_kinds(file: pq.ParquetFile, index: int) -> np.ndarray:
@@ -168,7 +169,7 @@ def _record_kinds(file: pq.ParquetFile, index: int) -> np.ndarray:
 
 
 def _read_group(group: RowGroup) -> pa.Table:
-    with group.filesystem.open(group.path, "rb") as stream:
+    with group.store.open(group.name) as stream:
         file = pq.ParquetFile(stream)
         names = ["id", "faces"] if group.records else [n for n in COLUMNS if n in file.schema_arrow.names]
         return file.read_row_group(group.index, columns=names)

@@ -45,7 +45,7 @@ class Store:
     """A folder on any file system that fsspec opens. Cheap to pickle: it connects where it is used.
 
     Args:
-        url: A local path or a URL such as s3://bucket/prefix.
+        url: A local path or a URL such as s3://bucket/prefix; of a single file, which is read by the name "".
         storage: How remote storage is reached.
         session: Whose unfinished local files these are: they lie in its scratch folder, which goes when it
             ends, whoever was killed meanwhile. Empty: right in the scratch folder.
@@ -123,6 +123,18 @@ class Store:
             paths = {str(item).rstrip("/") for item in found} - {self.path(folder)}
             return sorted(path.rpartition("/")[2] for path in paths)
 
+    def find(self, folder: str = "") -> list[str]:
+        """Lists all files below a folder, by their names in this one, in order.
+
+        Raises:
+            OutputError: They cannot be listed.
+        """
+        with self._explained(folder, "list"):
+            self.filesystem.invalidate_cache()
+            root = self.path()
+            found = self.filesystem.find(self.path(folder))
+            return sorted(str(path).removeprefix(root).removeprefix("/") for path in found)
+
     def read(self, name: str) -> bytes:
         """Returns the content of a file.
 
@@ -133,7 +145,7 @@ class Store:
         with self._explained(name, "read"):
             if self.is_local:
                 return self.filesystem.cat_file(self.path(name))
-            return read_range(f"{self.url}/{name}", self._storage)
+            return read_range(self.place(name), self._storage)
 
     def open(self, name: str) -> BinaryIO:
         """Opens a file for reading at any position.
@@ -150,7 +162,7 @@ class Store:
 
     def _read_part(self, name: str, start: int, end: int) -> bytes:
         with self._explained(name, "read"):
-            return read_range(f"{self.url}/{name}", self._storage, start, end)
+            return read_range(self.place(name), self._storage, start, end)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file in one go.
@@ -184,7 +196,7 @@ class Store:
             except Exception as error:
                 if http_status(error) in (409, 412) or isinstance(error, FileExistsError):
                     # Ours, when the answer was lost and the request was sent again.
-                    return read_range(f"{self.url}/{name}", self._storage) == data
+                    return read_range(self.place(name), self._storage) == data
                 if http_status(error) not in (400, 501):
                     raise
                 self.filesystem.pipe_file(path, data)  # a server that does not know the condition

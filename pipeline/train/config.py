@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Section
 from pipeline.samples.schema import SIZE
+from pipeline.storage.places import StorageConfig
 
 
 class AugmentConfig(Section):
@@ -134,6 +135,7 @@ class TrainConfig(Section):
         default=None, ge=1, description="CPU threads of the network; all cores if not given."
     )
     stages: list[TrainingStage] = Field(default_factory=lambda: [TrainingStage()])
+    storage: StorageConfig = Field(default_factory=StorageConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     loss: LossConfig = Field(default_factory=LossConfig)

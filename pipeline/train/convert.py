@@ -13,12 +13,11 @@ from itertools import islice
 from typing import TypeVar
 
 import cv2
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, FacetError
 from pipeline.faces.crop import crop_image, crop_window
 from pipeline.faces.detect import FaceFinder
 from pipeline.images.png import encode_png
@@ -28,6 +27,7 @@ from pipeline.samples.pictures import decode_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import MASK, counts_in, decode_normal_map, decode_picture, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
+from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 2048
 ROWS_PER_GROUP = 64
@@ -73,8 +73,8 @@ def convert_folder(
     Raises:
         DataError: The folder holds no pictures, or not one row could be converted.
     """
-    filesystem, root = fsspec.core.url_to_fs(folder)
-    pairing = pair_pictures(filesystem, root)
+    source, target = Store(folder), Store(out)
+    pairing = pair_pictures(source)
     if not pairing.rows:
         left_out = f" ({'; '.join(pairing.lines())})" if pairing.unused else ""
         raise DataError(f"{folder} holds no pictures in images/ or normals/{left_out}.")
@@ -82,16 +82,12 @@ def convert_folder(
     def convert(item: tuple[str, Mapping[str, str]]) -> dict | None:
         name, files = item
         try:
-            data = {column: filesystem.cat_file(path) for column, path in files.items()}
+            data = {column: source.read(file) for column, file in files.items()}
             return {"id": name, **convert_row(data, convention, finder, size)}
-        except DataError as error:
-            bad.add(f"{name} of {folder}", error.message)
-        except OSError as error:
-            bad.add(f"{name} of {folder}", f"cannot be read: {error}")
+        except (FacetError, FileNotFoundError) as error:
+            bad.add(f"{name} of {folder}", str(error))
         return None
 
-    target, base = fsspec.core.url_to_fs(out)
-    target.makedirs(base, exist_ok=True)
     written: Counter[str] = Counter()
     with ThreadPoolExecutor(1 if finder else threads) as pool:
         rows = (
@@ -101,8 +97,9 @@ def convert_folder(
             part = list(islice(rows, ROWS_PER_FILE))
             if not part:
                 break
-            with target.open(f"{base}/part-{index:05d}.parquet", "wb") as stream:
-                pq.write_table(pa.Table.from_pylist(part, SCHEMA), stream, row_group_size=ROWS_PER_GROUP)
+            table = pa.Table.from_pylist(part, SCHEMA)
+            with target.create(f"part-{index:05d}.parquet") as file:
+                pq.write_table(table, pa.PythonFile(file, mode="w"), row_group_size=ROWS_PER_GROUP)
             written.update(map(what_it_holds, part))
     if not written:
         raise DataError(f"Not one row of {folder} could be converted; the log names the reasons.")

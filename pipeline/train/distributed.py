@@ -8,18 +8,15 @@ same folder, after a lost worker, node or driver, goes on from the last one.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow.fs
 import ray
 import ray.train
 import torch
-from fsspec.implementations.local import LocalFileSystem
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import WorkerGroupError
 from torch import nn
@@ -29,6 +26,7 @@ from pipeline.config import dump_config
 from pipeline.errors import FacetError, PlanError, TrainingError
 from pipeline.normals import checkpoints
 from pipeline.ray_cluster import cluster
+from pipeline.storage.store import Store
 from pipeline.train.config import TrainConfig, WorkerConfig
 from pipeline.train.folder import TrainingFolder
 from pipeline.train.local import initial_parameters, load_data
@@ -91,8 +89,8 @@ def train_distributed(
     """
     with cluster(quiet=False) as (cpus, gpus):
         check_resources(config.workers, {"CPU": cpus, "GPU": gpus})
-        filesystem, root = fsspec.core.url_to_fs(out)
-        is_local = isinstance(filesystem, LocalFileSystem)
+        store = Store(out, config.storage)
+        root = Path(store.path())
         trainer = TorchTrainer(
             _train_worker,  # type: ignore[arg-type]  # what it returns comes back in the result
             train_loop_config={
@@ -100,7 +98,7 @@ def train_distributed(
                 # Scanned here once and not by every worker; wrong data ends the run before it starts.
                 "data": load_data(config, paths, validation),
                 "initial": initial_parameters(init, config.architecture),
-                "out": os.path.abspath(root) if is_local else out,
+                "store": store,
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.workers.num_workers,
@@ -108,11 +106,11 @@ def train_distributed(
                 resources_per_worker={"CPU": config.workers.cpus_per_worker},
             ),
             run_config=ray.train.RunConfig(
-                name=Path(root).name,
-                storage_path=str(Path(root).parent),
+                name=root.name,
+                storage_path=str(root.parent),
                 storage_filesystem=None
-                if is_local
-                else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)),
+                if store.is_local
+                else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store.filesystem)),
                 failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.output.keep),
             ),
@@ -152,6 +150,6 @@ def _train_worker(job: dict[str, Any]) -> dict[str, float]:
     config = TrainConfig.model_validate({**job["config"], "device": str(worker.device)})
     if worker.rank != 0:
         return Trainer(config, job["data"], None, worker, job["initial"]).run()
-    with TrainingFolder(job["out"]) as folder:
+    with TrainingFolder(job["store"]) as folder:
         folder.write_text("config.yaml", dump_config(config))
         return Trainer(config, job["data"], folder, worker, job["initial"]).run()

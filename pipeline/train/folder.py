@@ -14,14 +14,14 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.images.png import encode_png
+from pipeline.storage.store import SCRATCH, Store
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +30,22 @@ class TrainingFolder:
     """Writes the files of a run; a remote folder is mirrored from a local one by `sync`.
 
     Args:
-        path: Path or URL.
+        store: The folder.
     """
 
-    def __init__(self, path: str):
-        self.path = str(path)
-        self._filesystem, self._root = fsspec.core.url_to_fs(self.path)
+    def __init__(self, store: Store):
+        self.store = store
+        store.remove(SCRATCH)  # of a run that was killed
         self._temporary: tempfile.TemporaryDirectory | None = None
-        if isinstance(self._filesystem, LocalFileSystem):
-            self.local = Path(self._root)
+        if store.is_local:
+            self.local = Path(store.path())
+            self.local.mkdir(parents=True, exist_ok=True)
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="facet-train-")
             self.local = Path(self._temporary.name)
-            if self._filesystem.exists(f"{self._root}/log.jsonl"):
-                self._filesystem.get_file(f"{self._root}/log.jsonl", str(self.local / "log.jsonl"))
-        self.local.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                (self.local / "log.jsonl").write_bytes(store.read("log.jsonl"))
         self._tensorboard: Any = None
-
-    @property
-    def checkpoints(self) -> str:
-        """Path or URL of the checkpoints."""
-        return f"{self.path.rstrip('/')}/checkpoints"
 
     def write_text(self, name: str, text: str) -> None:
         path = self.local / name
@@ -77,7 +72,8 @@ class TrainingFolder:
     def sync(self) -> None:
         """Copies everything to a remote folder; does nothing for a local one."""
         if self._temporary is not None:
-            self._filesystem.put(f"{self.local}/", f"{self._root}/", recursive=True)
+            for path in filter(Path.is_file, self.local.rglob("*")):
+                self.store.write(str(path.relative_to(self.local)), path.read_bytes())
 
     def __enter__(self) -> TrainingFolder:
         return self

@@ -10,6 +10,7 @@ from pipeline.config import dump_config
 from pipeline.errors import ConfigError
 from pipeline.normals.checkpoints import check_architecture, load_network
 from pipeline.samples.rows import find_row_groups
+from pipeline.storage.store import Store
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import TrainingData, split_validation
@@ -31,9 +32,9 @@ def load_data(config: TrainConfig, paths: Sequence[str], validation: Sequence[st
     """
     if not paths and config.data.render_seed is None:
         raise ConfigError("There is nothing to train on: give --data, or set data.render_seed.")
-    groups = find_row_groups(paths) if paths else []
+    groups = find_row_groups(paths, config.storage) if paths else []
     if validation:
-        held = find_row_groups(validation)
+        held = find_row_groups(validation, config.storage)
     else:
         groups, held = split_validation(groups, config.data.validation)
     return TrainingData(groups, held)
@@ -78,7 +79,8 @@ def train_local(
     """
     data = load_data(config, paths, validation)
     initial = initial_parameters(init, config.architecture)
-    with TrainingFolder(out) as folder:
+    store = Store(out, config.storage)
+    with TrainingFolder(store) as folder:
         folder.write_text("config.yaml", dump_config(config))
-        worker = LocalWorker(CheckpointStore(folder.checkpoints, config.output.keep))
+        worker = LocalWorker(CheckpointStore(store, config.output.keep))
         return Trainer(config, data, folder, worker, initial).run()

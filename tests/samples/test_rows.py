@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tenacity
 from spheres import sphere_normals, sphere_row, write_mixed, write_rows
 
 from pipeline.errors import DataError
@@ -75,24 +74,6 @@ def test_bad_rows_are_skipped_counted_and_named(tmp_path, caplog):
     assert samples[1:] == [None] * len(damage)
     assert [name.split(" of ")[0] for name in bad.reasons] == list(damage)
     assert all(name in caplog.text for name in damage)
-
-
-def test_a_read_that_fails_for_a_moment_is_done_again(tmp_path, monkeypatch):
-    path = tmp_path / "a.parquet"
-    write_rows(path, [sphere_row(i, 32) for i in range(2)], group=2)
-    (group,) = find_row_groups([str(path)])
-    opened, failures = group.filesystem.open, iter([ConnectionResetError(), TimeoutError()])
-
-    def fail(*arguments):
-        if error := next(failures, None):
-            raise error
-        return opened(*arguments)
-
-    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_none())
-    monkeypatch.setattr(group.filesystem, "open", fail)
-    bad = BadRows()
-    assert all(sample is not None for sample in load_group(group, None, bad))
-    assert not bad.reasons
 
 
 def test_a_run_s_folder_is_image_only_data(tmp_path):

@@ -22,6 +22,7 @@ from pipeline.samples.batch import float_normals
 from pipeline.samples.pictures import pair_pictures
 from pipeline.samples.rows import IMAGE, NORMALS, PAIRED, BadRows, find_row_groups, load_group
 from pipeline.samples.schema import SCHEMA
+from pipeline.storage.store import Store
 from pipeline.train.convert import convert_folder
 
 
@@ -161,12 +162,8 @@ class TestPairing:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        found = pair_pictures(fsspec.filesystem("file"), str(tmp_path))
-        rows = {
-            name: {column: path.removeprefix(f"{tmp_path}/") for column, path in row.items()}
-            for name, row in found.rows.items()
-        }
-        return rows, found.lines()
+        found = pair_pictures(Store(str(tmp_path)))
+        return found.rows, found.lines()
 
     @pytest.mark.parametrize(
         ("image", "normal", "mask"),

@@ -20,6 +20,7 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError, DataError, TrainingError
 from pipeline.normals import checkpoints
 from pipeline.normals.architectures import build_network, load_weights
+from pipeline.storage.store import Store
 from pipeline.train import optimise
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import OptimiserConfig, TrainConfig, TrainingStage
@@ -138,7 +139,7 @@ def test_a_killed_process_resumes(rows, tmp_path):
             assert process.poll() is None
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
-    reached = CheckpointStore(str(tmp_path / "checkpoints"), 3).load()["step"]
+    reached = CheckpointStore(Store(str(tmp_path)), 3).load()["step"]
     steps = ["--set", f"steps={reached + 2}"]
     result = subprocess.run(
         [*command, *settings, *steps], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -246,14 +247,14 @@ def test_remote_folders_get_everything(rows):
 
 
 def test_store_keeps_the_newest_and_passes_over_broken_ones(tmp_path, caplog):
-    store = CheckpointStore(str(tmp_path), keep=2)
+    store = CheckpointStore(Store(str(tmp_path)), keep=2)
     assert store.load() is None
     for step in (9, 10, 200):
         store.save({"step": step, "architecture": "compact"})
-    names = sorted(path.name for path in tmp_path.iterdir())
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-000000010.pt", "step-000000200.pt"]
     assert store.load()["step"] == 200
-    (tmp_path / names[1]).write_bytes(b"torn")
+    (tmp_path / "checkpoints" / names[1]).write_bytes(b"torn")
     assert store.load()["step"] == 10
     assert "Passed over" in caplog.text
 
