@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs import entry
 from pipeline.assets import ict_facekit
-from pipeline.assets.locate import ICT_FACEKIT, assets_folder
+from pipeline.assets.locate import assets_folder
 from pipeline.assets.registry import Asset, assets
 from pipeline.errors import AssetsError
 
@@ -21,34 +19,15 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("name", type=click.Choice([ICT_FACEKIT]))
-@click.option(
-    "--from", "source", metavar="URL", help="Another server, or a folder with a checkout of the repository."
-)
+@click.argument("checkout", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--to", metavar="DIR", type=click.Path(path_type=Path), help="Folder of assets.")
-@click.option("--connections", default=6, show_default=True, type=click.IntRange(1, 32))
-def fetch(name: str, source: str | None, to: Path | None, connections: int) -> None:
-    """Download the face model (MIT) from its repository, at a pinned commit, and check it.
+def convert(checkout: Path, to: Path | None) -> None:
+    """Make the face model (MIT), which comes with Facet, from a CHECKOUT of its repository, and check it.
 
-    It comes with Facet: this is for whoever wants it from its source. About 400 MB come down and 16 MB stay.
-    A download that broke off goes on when the command is given again.
+    \b
+    git clone https://github.com/USC-ICT/ICT-FaceKit && facet assets convert ICT-FaceKit
     """
-    columns = (
-        TextColumn(name),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        files = progress.add_task("files", total=ict_facekit.pinned_manifest().file_count())
-        path = ict_facekit.fetch(
-            to or assets_folder(),
-            source,
-            connections=connections,
-            on_file=lambda file: progress.advance(files),
-        )
-    click.echo(path)
+    click.echo(ict_facekit.store(checkout, to or assets_folder()))
     if to is not None:
         click.echo(f"Set FACET_ASSETS={to} so that the other commands find it.", err=True)
 

@@ -16,7 +16,7 @@ ICT_FACEKIT_FILE = "ict_facekit.npz"
 
 
 def assets_folder() -> Path:
-    """Returns the user's asset folder, where `facet assets fetch` stores: `$XDG_DATA_HOME/facet/assets`."""
+    """Returns the user's asset folder, where `facet assets convert` stores: `$XDG_DATA_HOME/facet/assets`."""
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data_home) / "facet" / "assets"
 
@@ -51,7 +51,7 @@ def find_ict_facekit(option: str | Path | None = None) -> Path:
         if candidate.suffix == ".npz" and candidate.is_file():
             return candidate
     raise AssetsError(
-        f"No {ICT_FACEKIT_FILE} in {source} ({place}). Run `facet assets fetch {ICT_FACEKIT}`, or set "
-        "FACET_ASSETS to a folder that holds it.",
+        f"No {ICT_FACEKIT_FILE} in {source} ({place}): leave it out, and the copy that comes with Facet is "
+        "taken.",
         code="asset_missing",
     )

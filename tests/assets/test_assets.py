@@ -1,15 +1,10 @@
-"""Fetching, converting and finding the face model, against a real HTTP server on the loopback."""
+"""Converting, checking and finding the face model."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import http.server
 import json
-import shutil
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,54 +13,10 @@ from click.testing import CliRunner
 
 from jobs.assets import command
 from pipeline.assets import find_ict_facekit, ict_facekit
-from pipeline.assets.download import download
-from pipeline.assets.ict_facekit import Manifest, content_digest, convert, fetch, offsets_digest, verify
+from pipeline.assets.ict_facekit import Manifest, content_digest, convert, store, verify
 from pipeline.assets.obj import read_obj
 from pipeline.assets.registry import assets
 from pipeline.errors import AssetsError
-
-
-@dataclass
-class Behaviour:
-    """What the server does wrong, and what it was asked for."""
-
-    break_after: dict[str, list[int]] = field(default_factory=dict)  # file -> bytes sent before each break
-    fail: dict[str, list[int]] = field(default_factory=dict)  # file -> status codes of the first answers
-    replace: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Serves tmp_path/served; yields (base URL, folder, Behaviour)."""
-    root, behaviour = tmp_path / "served", Behaviour()
-    root.mkdir()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            name = self.path.lstrip("/")
-            behaviour.asked.append(name)
-            if behaviour.fail.get(name):
-                return self.send_error(behaviour.fail[name].pop(0))
-            if not (root / name).is_file():
-                return self.send_error(404)
-            data = behaviour.replace.get(name, (root / name).read_bytes())
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            breaks = behaviour.break_after.get(name)
-            self.wfile.write(data[: breaks.pop(0)] if breaks else data)
-            return None
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}", root, behaviour
-        httpd.shutdown()
-        thread.join()
 
 
 def obj_text(vertices: np.ndarray) -> str:
@@ -105,30 +56,17 @@ def model(tmp_path):
         "material_names": np.array(["M_Face", "M_Teeth"]),
         "landmarks68": np.array([5, 0, 3], np.int32),
     }
-    pinned = {name: offsets_digest(value) for name, value in offsets.items()}
-    neutral_bytes = (folder / "FaceXModel/neutral.obj").read_bytes()
     manifest = Manifest(
         repository="https://example.org/model",
         commit="0123456789abcdef",
-        base_url="http://127.0.0.1:1/nowhere",
         license="LICENSE",
         neutral="FaceXModel/neutral.obj",
         indices="FaceXModel/vertex_indices.json",
-        identity={f"FaceXModel/identity{i:03}.obj": pinned[f"identity{i:03}"] for i in range(3)},
-        expression={f"FaceXModel/{name}.obj": pinned[name] for name in ("jawOpen", "browDown_L")},
-        sha256={"FaceXModel/neutral.obj": hashlib.sha256(neutral_bytes).hexdigest()},
+        identity=[f"FaceXModel/identity{i:03}.obj" for i in range(3)],
+        expression=[f"FaceXModel/{name}.obj" for name in ("jawOpen", "browDown_L")],
         content_sha256=content_digest(archive),
     )
     return folder, manifest, archive
-
-
-@pytest.fixture
-def served(server, model):
-    """The tiny model on the server: (base URL, Behaviour, Manifest, archive)."""
-    url, root, behaviour = server
-    folder, manifest, archive = model
-    shutil.copytree(folder, root, dirs_exist_ok=True)
-    return url, behaviour, manifest, archive
 
 
 def assert_holds(path: Path, archive: dict[str, np.ndarray]) -> None:
@@ -139,123 +77,42 @@ def assert_holds(path: Path, archive: dict[str, np.ndarray]) -> None:
             np.testing.assert_array_equal(file[key], expected)
 
 
-def test_fetch_downloads_converts_and_cleans_up(served, tmp_path):
-    url, behaviour, manifest, archive = served
-    seen = []
-    path = fetch(tmp_path / "assets", url, manifest, connections=3, on_file=seen.append)
-    assert path == tmp_path / "assets/ict_facekit/ict_facekit.npz"
-    assert_holds(path, archive)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["LICENSE", "ict_facekit.npz"]
-    assert (path.parent / "LICENSE").read_text() == "MIT License\n"
-    assert len(seen) == len(set(seen)) == manifest.file_count() == len(behaviour.asked)
-
-    assert fetch(tmp_path / "assets", url, manifest) == path, "a second fetch has nothing to do"
-    assert len(behaviour.asked) == manifest.file_count()
-
-
-def test_fetch_takes_a_checkout_and_leaves_it_alone(model, tmp_path):
+def test_a_checkout_is_converted_and_left_alone(model, tmp_path):
     folder, manifest, archive = model
     before = sorted(folder.rglob("*"))
-    assert_holds(fetch(tmp_path / "assets", str(folder), manifest), archive)
+    path = store(folder, tmp_path / "assets", manifest)
+    assert path == tmp_path / "assets/ict_facekit/ict_facekit.npz"
+    assert_holds(path, archive)
+    assert (path.parent / "LICENSE").read_text() == "MIT License\n"
     assert sorted(folder.rglob("*")) == before
+    path.write_bytes(b"altered")
+    assert_holds(store(folder, tmp_path / "assets", manifest), archive)
 
 
-def test_fetch_replaces_an_altered_archive(model, tmp_path):
-    folder, manifest, archive = model
-    path = fetch(tmp_path / "assets", str(folder), manifest)
-    path.write_bytes(path.read_bytes()[:-20])
-    assert_holds(fetch(tmp_path / "assets", str(folder), manifest), archive)
-
-
-def test_broken_connections_are_tried_again(served, tmp_path):
-    url, behaviour, manifest, archive = served
-    name = "FaceXModel/identity001.obj"
-    behaviour.break_after[name] = [100, 0]
-    assert_holds(fetch(tmp_path / "assets", url, manifest, backoff_s=0), archive)
-    assert behaviour.asked.count(name) == 3
-
-
-def test_a_stopped_run_goes_on_in_the_next(served, tmp_path):
-    url, behaviour, manifest, archive = served
-    name = "FaceXModel/jawOpen.obj"
-    behaviour.break_after[name] = [120, 0, 0, 0, 0, 0]
-    with pytest.raises(AssetsError, match="connection") as caught:
-        fetch(tmp_path / "assets", url, manifest, connections=1, backoff_s=0)
-    assert caught.value.code == "asset_download"
-    behaviour.asked.clear()
-    assert_holds(fetch(tmp_path / "assets", url, manifest), archive)
-    assert name in behaviour.asked
-    assert "FaceXModel/neutral.obj" not in behaviour.asked, "whole files are not asked for again"
-
-
-@pytest.mark.parametrize("change", [("1", "2"), ("v ", "<html>"), ("\nv ", "\nv 9 ")])
-def test_wrong_bytes_are_refused_and_removed(change, served, tmp_path):
-    url, behaviour, manifest, archive = served
-    name = "FaceXModel/identity002.obj"
-    right = (tmp_path / "served" / name).read_text()
-    behaviour.replace[name] = right.replace(*change, 1).encode()
-    with pytest.raises(AssetsError, match=r"identity002\.obj is not the file that is pinned") as caught:
-        fetch(tmp_path / "assets", url, manifest, connections=1)
-    assert caught.value.code == "asset_checksum"
-    assert not (tmp_path / "assets/ict_facekit/upstream" / name).exists()
-    assert not (tmp_path / "assets/ict_facekit/ict_facekit.npz").exists()
-    behaviour.replace.clear()
-    assert_holds(fetch(tmp_path / "assets", url, manifest), archive)
-
-
-def test_wrong_bytes_of_the_neutral_head_are_refused(served, tmp_path):
-    url, behaviour, manifest, _ = served
-    behaviour.replace[manifest.neutral] = b"# " + (tmp_path / "served" / manifest.neutral).read_bytes()
+def test_another_version_is_refused(model, tmp_path):
+    folder, manifest, _ = model
+    (folder / manifest.indices).write_text('{"idx_to_landmark_verts": [5, 0, 4]}')
     with pytest.raises(AssetsError) as caught:
-        fetch(tmp_path / "assets", url, manifest)
+        store(folder, tmp_path / "assets", manifest)
     assert caught.value.code == "asset_checksum"
-
-
-def test_unpinned_parts_are_covered_by_the_content_digest(served, tmp_path):
-    url, behaviour, manifest, _ = served
-    behaviour.replace[manifest.indices] = b'{"idx_to_landmark_verts": [5, 0, 4]}'
+    (folder / manifest.expression[1]).unlink()
     with pytest.raises(AssetsError) as caught:
-        fetch(tmp_path / "assets", url, manifest)
-    assert caught.value.code == "asset_checksum"
-
-
-def test_busy_servers_are_asked_again_and_refusals_are_final(served, tmp_path):
-    url, behaviour, manifest, archive = served
-    behaviour.fail["LICENSE"] = [503, 429]
-    assert_holds(fetch(tmp_path / "assets", url, manifest, backoff_s=0), archive)
-    behaviour.asked.clear()
-    with pytest.raises(AssetsError, match="404") as caught:
-        fetch(tmp_path / "other", url + "/elsewhere", manifest, backoff_s=0)
-    assert caught.value.code == "asset_download"
-    assert len(behaviour.asked) == 1
-
-
-def test_no_server_is_one_clear_error(model, tmp_path):
-    _, manifest, _ = model
-    with pytest.raises(AssetsError, match=r"Cannot download http://127\.0\.0\.1:1/nowhere/LICENSE") as caught:
-        fetch(tmp_path / "assets", manifest=manifest, backoff_s=0)
-    assert caught.value.code == "asset_download"
-
-
-def test_files_beyond_the_limit_are_refused(server, tmp_path):
-    url, root, _ = server
-    (root / "file").write_bytes(bytes(1000))
-    with pytest.raises(AssetsError, match="larger than the 100 bytes"):
-        download(f"{url}/file", tmp_path / "file", max_bytes=100)
-    assert not list(tmp_path.glob("file*"))
+        store(folder, tmp_path / "assets", manifest)
+    assert caught.value.code == "asset_missing"
+    assert not (tmp_path / "assets").exists()
 
 
 def test_a_place_that_cannot_be_written(model, tmp_path):
     folder, manifest, _ = model
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(AssetsError) as caught:
-        fetch(tmp_path / "taken", str(folder), manifest)
+        store(folder, tmp_path / "taken", manifest)
     assert caught.value.code == "asset_unwritable"
 
 
 def test_verify_finds_damage_and_pickles(model, tmp_path):
     folder, manifest, archive = model
-    path = fetch(tmp_path / "assets", str(folder), manifest)
+    path = store(folder, tmp_path / "assets", manifest)
     verify(path, manifest)
     codes = Counter()
     np.savez(tmp_path / "other.npz", **{**archive, "uv": archive["uv"] + 1})
@@ -316,7 +173,7 @@ def test_find_takes_option_then_environment_then_user_folder_then_the_own_copy(t
     assert find_ict_facekit() == other
     given = place(tmp_path / "given")
     assert find_ict_facekit(given) == given
-    with pytest.raises(AssetsError, match=r"the given path.*facet assets fetch ict-facekit") as caught:
+    with pytest.raises(AssetsError, match="the given path") as caught:
         find_ict_facekit(tmp_path / "nothing")
     assert caught.value.code == "asset_missing"
 
@@ -329,9 +186,7 @@ def test_real_files_convert_to_the_pinned_model(ict_facekit):
         pytest.skip("no OBJ files beside the model")
 
     def upstream(name: str) -> bytes:
-        data = gzip.decompress((sample / f"{name}.obj.gz").read_bytes())
-        assert hashlib.sha256(data).hexdigest() == pinned.sha256[f"FaceXModel/{name}.obj"]
-        return data
+        return gzip.decompress((sample / f"{name}.obj.gz").read_bytes())
 
     with np.load(ict_facekit / "ict_facekit.npz") as file:
         mesh = read_obj(upstream("generic_neutral_mesh"), "neutral")
@@ -352,10 +207,7 @@ def test_real_files_convert_to_the_pinned_model(ict_facekit):
     for name, row in rows.items():
         offsets = read_obj(upstream(name), name).vertices - mesh.vertices
         np.testing.assert_array_equal(offsets.astype(np.float16).view(np.uint16), row.view(np.uint16))
-        digests = pinned.identity | pinned.expression
-        assert offsets_digest(row) == digests[f"FaceXModel/{name}.obj"]
     indices = (sample / "vertex_indices.json").read_bytes()
-    assert hashlib.sha256(indices).hexdigest() == pinned.sha256[pinned.indices]
     np.testing.assert_array_equal(json.loads(indices)["idx_to_landmark_verts"], landmarks)
 
 
@@ -364,23 +216,10 @@ def ict_facekit_manifest() -> Manifest:
     return ict_facekit.pinned_manifest()
 
 
-def test_pinned_manifest_names_every_file():
-    pinned = ict_facekit_manifest()
-    assert pinned.file_count() == 156
-    assert len(pinned.commit) == 40
-    assert pinned.commit in pinned.base_url
-    assert list(pinned.identity) == [f"FaceXModel/identity{i:03}.obj" for i in range(100)]
-    digests = [*pinned.identity.values(), *pinned.expression.values(), pinned.content_sha256]
-    assert all(len(digest) == 64 for digest in digests)
-    assert len(set(digests)) == len(digests)
-
-
-def test_command_line(served, tmp_path, monkeypatch):
-    url, _, manifest, archive = served
-    monkeypatch.setattr(ict_facekit, "pinned_manifest", lambda: manifest)
+def test_command_line(model, tmp_path, monkeypatch):
+    folder, manifest, _ = model
     monkeypatch.delenv("FACET_ASSETS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    path = tmp_path / "data/facet/assets/ict_facekit/ict_facekit.npz"
 
     def run(*arguments: str) -> str:
         return CliRunner().invoke(command, arguments, catch_exceptions=False).stdout
@@ -389,10 +228,11 @@ def test_command_line(served, tmp_path, monkeypatch):
     assert str(find_ict_facekit()) in listing
     assert "non-commercial" in listing
     assert set(assets()) <= {line.split(":")[0] for line in listing.splitlines()}
-    assert run("fetch", "ict-facekit", "--from", url).strip() == str(path)
-    assert_holds(path, archive)
-    assert run("path", "ict-facekit").strip() == str(path)
     assert run("verify").count("as pinned") == 3
+    with pytest.raises(AssetsError, match=r"Cannot read .*generic_neutral_mesh"):
+        run("convert", str(folder))
+    path = store(folder, tmp_path / "data/facet/assets", manifest)
+    assert run("path", "ict-facekit").strip() == str(path)
     path.write_bytes(b"damaged")
     for arguments, code in (
         (["verify", "ict-facekit"], "asset_malformed"),
