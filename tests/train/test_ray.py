@@ -76,6 +76,7 @@ def test_two_workers_survive_a_killed_worker_and_a_killed_driver(tmp_path):
     rows = write_rows(tmp_path / "rows.parquet", [sphere_row(i, 32) for i in range(16)], group=4)
     out, log = tmp_path / "run", tmp_path / "driver.log"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["RAY_worker_niceness"] = "0"  # a busy machine would starve the workers
     with (
         open(log, "wb") as stream,
         subprocess.Popen(
