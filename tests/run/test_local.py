@@ -401,6 +401,7 @@ class TestStopping:
         started().kill()
         check_goes_on(waiting_photos, tmp_path / "out", random_weights, undisturbed)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["records/shard-00001.parquet", "_done/00001.json"])
     def test_run_killed_within_a_commit_goes_on(
         self, waiting_photos, tmp_path, random_weights, undisturbed, name

@@ -285,6 +285,7 @@ class TestInterrupted:
             retry(FaultyStore(str(lacking), lose, "open"), "not_found")
         assert (content_of(lacking / "records"), content_of(lacking / "_done")) == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "done_again"),
         [
