@@ -33,7 +33,7 @@ FIELDS = {
 
 run_options = entry.options(
     click.option("--weights", metavar="NAME", help="Registered weights, or a .safetensors file."),
-    click.option("--detect", type=click.Choice(["auto", "fast", "paper", "cnn"]), help="How to find faces."),
+    click.option("--detect", type=click.Choice(["auto", "dlib", "paper", "cnn"]), help="How to find faces."),
     click.option("--faces", type=click.Choice(["all", "largest", "first"]), help="Which faces are taken."),
     click.option("--files", type=click.Choice(["none", "folder", "tar"]), help="Also write PNG files."),
     click.option("--bits", type=click.Choice(["8", "16"]), help="Depth of the normals' PNGs."),

@@ -85,7 +85,7 @@ def _read_file(path: str | Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())  # one line
         raise ConfigError(f"The configuration {path} is not valid: {reason}.") from error
     if not isinstance(values, dict | None):
-        raise ConfigError(f"{path} must hold fields at its top level, like 'detect: {{mode: fast}}'.")
+        raise ConfigError(f"{path} must hold fields at its top level, like 'detect: {{mode: dlib}}'.")
     return values or {}
 
 

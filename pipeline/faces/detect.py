@@ -32,7 +32,7 @@ class DetectConfig(Section):
 
     Attributes:
         mode: auto: libfacedetection (where there is no wheel of it: HOG, coarse to fine) and the points
-            network: faces at any yaw and roll. fast: HOG, coarse to fine, and dlib's landmarks. paper: HOG at
+            network: faces at any yaw and roll. dlib: HOG, coarse to fine, and dlib's landmarks. paper: HOG at
             full resolution, the first detection only, whatever `faces` and `min_face_size` say. cnn: dlib's
             CNN. files: no detector, landmarks from files. custom: a detector of your own, see `detector`,
             which alone says so.
@@ -41,16 +41,16 @@ class DetectConfig(Section):
         max_sigma: Largest mean uncertainty of the points of what `auto` takes for a face, in sides of the
             window that the network looks at.
         min_face_size: Faces whose box is narrower than this many source pixels are left out.
-        coarse_side: Longer side in pixels of the copy that `fast` searches first.
-        max_side: Longer side in pixels of the finest copy that `auto` (at most 1024) and `fast` search: in a
+        coarse_side: Longer side in pixels of the copy that `dlib` searches first.
+        max_side: Longer side in pixels of the finest copy that `auto` (at most 1024) and `dlib` search: in a
             larger photo faces narrower than 14 or 80 pixels of this copy are not found.
-        upsample_side: Longer side in pixels to which `fast` enlarges smaller photos at last.
+        upsample_side: Longer side in pixels to which `dlib` enlarges smaller photos at last.
         cnn_side: Longer side in pixels of the copy that `cnn` searches.
         landmarks: Folder of the landmark files of `files`; see `pipeline.faces.landmark_files`.
         detector: package.module:function of `custom`; see `pipeline.faces.custom`.
     """
 
-    mode: Literal["auto", "fast", "paper", "cnn", "files", "custom"] = "fast"
+    mode: Literal["auto", "dlib", "paper", "cnn", "files", "custom"] = "auto"
     faces: Literal["all", "largest", "first"] = "all"
     threshold: float = Field(default=0.6, ge=0.2, le=1)
     max_sigma: float = Field(default=0.05, gt=0)

@@ -53,18 +53,18 @@ class FaceNormals:
 def estimate_normals(
     images: np.ndarray,
     weights: str | Path | LoadedWeights | NormalsEstimator = ...,
-    detect: Literal["auto", "fast", "paper", "cnn"] | DetectConfig | Finder = ...,
+    detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = ...,
 ) -> list[FaceNormals]: ...
 @overload
 def estimate_normals(
     images: Sequence[np.ndarray],
     weights: str | Path | LoadedWeights | NormalsEstimator = ...,
-    detect: Literal["auto", "fast", "paper", "cnn"] | DetectConfig | Finder = ...,
+    detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = ...,
 ) -> list[list[FaceNormals]]: ...
 def estimate_normals(
     images: np.ndarray | Sequence[np.ndarray],
     weights: str | Path | LoadedWeights | NormalsEstimator = DEFAULT,
-    detect: Literal["auto", "fast", "paper", "cnn"] | DetectConfig | Finder = "fast",
+    detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = "auto",
 ) -> list[FaceNormals] | list[list[FaceNormals]]:
     """Estimates the surface normals of every face in one photo or in several.
 

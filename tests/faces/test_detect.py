@@ -26,12 +26,12 @@ PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "eval" / "photos"
 
 @pytest.fixture(scope="module")
 def finders() -> dict[str, FaceFinder]:
-    return {mode: FaceFinder(DetectConfig(mode=mode)) for mode in ("fast", "paper", "cnn")}
+    return {mode: FaceFinder(DetectConfig(mode=mode)) for mode in ("dlib", "paper", "cnn")}
 
 
 @pytest.fixture(scope="module")
 def fast(finders) -> FaceFinder:
-    return finders["fast"]
+    return finders["dlib"]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ class TestFast:
         assert sum(len(paper(portrait(size))) for size in sizes) < len(sizes)
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (16, 16), (17, 3000)])
-    @pytest.mark.parametrize("mode", ["fast", "paper", "cnn"])
+    @pytest.mark.parametrize("mode", ["dlib", "paper", "cnn"])
     def test_photos_without_room_for_a_face(self, finders, shape, mode):
         assert finders[mode](np.full((*shape, 3), 90, np.uint8)) == []
 
@@ -136,7 +136,7 @@ class TestFast:
             assert fast(image) == []
 
     def test_the_same_photo_gives_the_same_answer(self, fast, astronaut):
-        (first,), (second,) = fast(astronaut), FaceFinder(DetectConfig())(astronaut.copy())
+        (first,), (second,) = fast(astronaut), FaceFinder(DetectConfig(mode="dlib"))(astronaut.copy())
         assert first.box == second.box
         np.testing.assert_array_equal(first.landmarks, second.landmarks)
 
@@ -234,7 +234,7 @@ class TestLandmarks:
     def test_the_package_of_the_models_is_not_imported(self):
         # Its __init__ needs pkg_resources, which setuptools does not have any more.
         code = (
-            "import sys; from pipeline.faces.detect import *; FaceFinder(DetectConfig());"
+            "import sys; from pipeline.faces.detect import *; FaceFinder(DetectConfig(mode='dlib'));"
             "assert not {'face_recognition_models', 'pkg_resources'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

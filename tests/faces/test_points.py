@@ -52,7 +52,7 @@ def angle(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def test_landmarks_are_about_where_dlib_has_them(find, astronaut):
-    face, other = only(find(astronaut)), FaceFinder(DetectConfig(mode="fast"))(astronaut)[0]
+    face, other = only(find(astronaut)), FaceFinder(DetectConfig(mode="dlib"))(astronaut)[0]
     inner = slice(17, None)  # the jaw is a line without marks
     assert np.linalg.norm(face.landmarks - other.landmarks, axis=1)[inner].mean() < 0.05 * size(other)
 

@@ -34,7 +34,7 @@ def find_landmarks(folder: Path) -> dict[str, tuple[np.ndarray, str]]:
         Render name -> landmarks (68, 2) and the render that they were found on: dlib finds no face in some,
         and then the other light of the same pose stands in, which shows the same geometry.
     """
-    finder = FaceFinder(DetectConfig(faces="largest"))
+    finder = FaceFinder(DetectConfig(mode="dlib", faces="largest"))
     found: dict[str, np.ndarray | None] = {}
     poses = sorted(path.name.removesuffix("_mask.png") for path in folder.glob("*_mask.png"))
     for pose in poses:

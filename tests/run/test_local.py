@@ -225,7 +225,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "limit", "difference"),
         [
-            (["detect.mode=paper"], 2, "detect.mode: fast -> paper"),
+            (["detect.mode=paper"], 2, "detect.mode: auto -> paper"),
             (["output.bits=16"], 2, "output.bits: 8 -> 16"),
             ([], 3, "limit: 2 -> 3"),
         ],
