@@ -12,8 +12,10 @@ where imported and trained weights go (`FACET_WEIGHTS`, else `$XDG_DATA_HOME/fac
       trained_how: one paragraph
       scores: {evaluation set: {metric: value}}
 
+      int8: {file: compact.int8.onnx, sha256: 5e0b...}     the same network for processors with fast int8
+
 The safetensors hold parameters in fp32 or fp16; the networks compute in their own precision. Where only the
-finished network is needed its file is ONNX, and is read without torch. Codes of
+finished network is needed its file is ONNX. Nothing here needs torch but to write parameters. Codes of
 `WeightsError` besides weights_invalid: weights_unknown (no such name), weights_missing (a registered file
 is gone), weights_checksum (a file is not the registered one).
 """
@@ -25,6 +27,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,10 +38,18 @@ from pipeline.config import Section
 from pipeline.errors import WeightsError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 DEFAULT = "compact"
 REGISTRY = "registry.yaml"
+
+
+class Int8File(Section):
+    """An ONNX file beside a registry, made of the weights by `pipeline.normals.quantise`."""
+
+    file: str = Field(pattern=r"^[^/\\\\]+\.onnx$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class WeightsEntry(Section):
@@ -52,6 +63,7 @@ class WeightsEntry(Section):
         licence: Licence of the weights.
         trained_how: Where they come from.
         scores: Evaluation set -> metric -> value.
+        int8: The same network with int8 convolutions.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -61,6 +73,37 @@ class WeightsEntry(Section):
     licence: str = "unknown"
     trained_how: str = ""
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
+    int8: Int8File | None = None
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Weights as they were read, checked by their digest.
+
+    Attributes:
+        entry: What is known of them.
+        path: The file.
+        data: Its bytes, safetensors.
+        int8: The ONNX file with int8 convolutions, where the entry has one.
+    """
+
+    entry: WeightsEntry
+    path: Path
+    data: bytes
+    int8: bytes | None = None
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Returns the parameters by name, fp32, fp16 or integers.
+
+        Raises:
+            WeightsError: It is no safetensors file.
+        """
+        import safetensors.numpy
+
+        try:
+            return safetensors.numpy.load(self.data)
+        except (safetensors.SafetensorError, KeyError, TypeError) as error:  # or a type that NumPy lacks
+            raise WeightsError(f"{self.path} is no safetensors file: {error}.") from error
 
 
 class Network(Protocol):
@@ -122,15 +165,12 @@ def find_weights(name: str) -> tuple[WeightsEntry, Path]:
     return known[name]
 
 
-def read_weights(name_or_path: str | Path) -> tuple[WeightsEntry, Path, dict[str, Tensor]]:
+def read_weights(name_or_path: str | os.PathLike[str]) -> WeightsFile:
     """Reads weights by their registered name, or from a safetensors file.
 
     Args:
         name_or_path: A name such as "compact", or the path of a file that `save_weights` wrote. What ends
             in .safetensors or holds a path separator is a path.
-
-    Returns:
-        Their entry, the path of the file, and the parameters by name.
 
     Raises:
         WeightsError: The name is not known, or the file is missing, altered or no such file.
@@ -139,7 +179,10 @@ def read_weights(name_or_path: str | Path) -> tuple[WeightsEntry, Path, dict[str
     if isinstance(name_or_path, Path) or text.endswith((".safetensors", ".pth", ".pt")) or os.sep in text:
         return _read_unregistered(Path(text))
     entry, path = find_weights(text)
-    return entry, path, _parse(verify_weights(entry, path), path)
+    int8 = None
+    if entry.int8 is not None:
+        int8 = _verified(path.with_name(entry.int8.file), entry.int8.sha256, entry.name)
+    return WeightsFile(entry, path, verify_weights(entry, path), int8)
 
 
 def is_onnx(name_or_path: str) -> bool:
@@ -173,11 +216,15 @@ def verify_weights(entry: WeightsEntry, path: Path) -> bytes:
     Raises:
         WeightsError: The file cannot be read (weights_missing) or is another one (weights_checksum).
     """
+    return _verified(path, entry.sha256, entry.name)
+
+
+def _verified(path: Path, sha256: str, name: str) -> bytes:
     data = _read(path)
-    if (digest := hashlib.sha256(data).hexdigest()) != entry.sha256:
+    if (digest := hashlib.sha256(data).hexdigest()) != sha256:
         raise WeightsError(
-            f"The weights {entry.name!r} are not the registered ones: {path} has sha256 {digest[:12]}..., "
-            f"not {entry.sha256[:12]}.... Restore the file, or import it again.",
+            f"The weights {name!r} are not the registered ones: {path} has sha256 {digest[:12]}..., "
+            f"not {sha256[:12]}.... Restore the file, or import it again.",
             code="weights_checksum",
         )
     return data
@@ -295,35 +342,28 @@ def register_weights(entry: WeightsEntry, folder: Path) -> None:
     Raises:
         WeightsError: The registry is not valid or cannot be written.
     """
-    others = [other for other in read_registry(folder) if other.name != entry.name]
-    registry = _Registry(weights=(*others, entry)).model_dump(mode="json")
+    entries = {other.name: other for other in read_registry(folder)} | {entry.name: entry}
+    registry = _Registry(weights=tuple(entries.values())).model_dump(mode="json", exclude_none=True)
     write_file(folder / REGISTRY, yaml.safe_dump(registry, sort_keys=False, allow_unicode=True).encode())
 
 
-def _read_unregistered(path: Path) -> tuple[WeightsEntry, Path, dict[str, Tensor]]:
+def _read_unregistered(path: Path) -> WeightsFile:
     if path.suffix in (".pth", ".pt"):
         raise WeightsError(f"{path} may be a pickle: convert it first, `facet weights import {path}`.")
     data = _read(path)
-    state = _parse(data, path)
-    # The format: eight bytes of length, then the header as JSON, which parsing the tensors has checked.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    architecture = header.get("__metadata__", {}).get("architecture")
+    try:
+        # The format: eight bytes of length, then the header as JSON.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        architecture = header.get("__metadata__", {}).get("architecture")
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} is no safetensors file: {error}.") from error
     if architecture is None:
         raise WeightsError(f"{path} does not say of which architecture its weights are.")
     # Not validated: a file may have any name.
     entry = WeightsEntry.model_construct(
         name=path.stem, architecture=architecture, file=path.name, sha256=hashlib.sha256(data).hexdigest()
     )
-    return entry, path, state
-
-
-def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
-    import safetensors.torch
-
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is no safetensors file: {error}.") from error
+    return WeightsFile(entry, path, data)
 
 
 def _read(path: Path) -> bytes:

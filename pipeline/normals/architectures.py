@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
 
 from pipeline.errors import WeightsError
 from pipeline.normals.compact import CompactNet
 from pipeline.normals.network import CrossModalNet
+from pipeline.normals.parameters import read_parameters
 from pipeline.normals.resnet_unet import ResNetUNet
-from pipeline.weights import WeightsEntry, read_weights
+from pipeline.weights import WeightsEntry, WeightsFile, read_weights
 
 ARCHITECTURES = ("compact", "resnet_unet")
 
@@ -52,27 +52,23 @@ def load_weights(name_or_path: str | Path) -> LoadedWeights:
     Raises:
         WeightsError: The name is not known, the file is missing, altered or not of the architecture.
     """
-    entry, path, state = read_weights(name_or_path)
-    network = build_network(entry.architecture, any(name.startswith("extra_head.") for name in state))
-    wrong = mismatches({name: tensor.shape for name, tensor in network.state_dict().items()}, state)
-    if wrong:
-        raise WeightsError(
-            f"{path} does not hold weights of the architecture {entry.architecture!r}. Entries {wrong}."
-        )
-    network.load_state_dict(state)
+    return build_loaded(read_weights(name_or_path))
+
+
+def build_loaded(weights: WeightsFile) -> LoadedWeights:
+    """Builds the network of weights that were read.
+
+    Raises:
+        WeightsError: The file is not of the architecture.
+    """
+    entry = weights.entry
+    _, state = read_parameters(weights)
+    with torch.device("meta"):  # parameters come from the file: none are drawn
+        network = build_network(entry.architecture, any(name.startswith("extra_head.") for name in state))
+    # Tensors of their own: those of the file cannot be written to.
+    tensors = {name: torch.tensor(values) for name, values in state.items()}
+    network.load_state_dict(
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()},
+        assign=True,
+    )
     return LoadedWeights(network.eval().requires_grad_(False), entry)
-
-
-def mismatches(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:
-    """Names parameters that are missing, unexpected or of another shape; empty where there are none."""
-    kinds = {
-        "missing": expected.keys() - state.keys(),
-        "unexpected": state.keys() - expected.keys(),
-        "of another shape": {name for name in expected.keys() & state if state[name].shape != expected[name]},
-    }
-    return "; ".join(f"{kind}: {_some(sorted(names))}" for kind, names in kinds.items() if names)
-
-
-def _some(names: list[str], at_most: int = 5) -> str:
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more

@@ -17,11 +17,14 @@ class NormalsConfig(Section):
         device: auto (CUDA where there is one), cpu, cuda or cuda:N.
         batch_size: Faces at a time; None: what suits the device.
         mirror: Average with the answer for the mirrored crop: a little better at twice the time.
-        precision: auto (bf16 where the device is faster at it), bf16 or fp32.
+        precision: auto (int8 on CPUs that are fast at it, for weights that have it; bf16 on GPUs; else
+            fp32), int8, bf16 or fp32.
+        runtime: auto (onnx on CPUs, torch on GPUs and for bf16), onnx or torch.
     """
 
     weights: str = "compact"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     batch_size: int | None = Field(default=None, ge=1)
     mirror: bool = False
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "int8", "bf16", "fp32"] = "auto"
+    runtime: Literal["auto", "onnx", "torch"] = "auto"

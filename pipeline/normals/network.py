@@ -19,9 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STRIDE = 32
-"""Height and width of the input must be multiples of this."""
-
 SHORTEST = 1e-6
 """A raw vector shorter than this has no direction; its normal faces the viewer."""
 

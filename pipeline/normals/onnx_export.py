@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from pipeline.errors import WeightsError
 from pipeline.normals.architectures import LoadedWeights
-from pipeline.normals.inference import LARGEST_LOG_CONFIDENCE, fold_batch_norms
+from pipeline.normals.estimated import LARGEST_LOG_CONFIDENCE
 from pipeline.normals.network import CrossModalNet
+from pipeline.normals.torch_network import fold_batch_norms
 from pipeline.weights import WeightsEntry, write_file
 
 SIZE = 256

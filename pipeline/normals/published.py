@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from pipeline.normals.architectures import mismatches
+from pipeline.normals.parameters import mismatches
 from pipeline.normals.resnet_unet import ResNetUNet
 from pipeline.weights import WeightsEntry, export_weights
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from pipeline.faces.points import SIZE
 from pipeline.geometry.head_model import load_face_model
-from pipeline.normals.inference import fold_batch_norms
 from pipeline.normals.onnx_export import import_exporter, to_onnx
+from pipeline.normals.torch_network import fold_batch_norms
 from pipeline.points.draw import draw_example
 from pipeline.points.labels import read_heads
 from pipeline.points.network import PointsNet

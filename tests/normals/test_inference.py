@@ -14,9 +14,10 @@ from networks import random_network
 from pipeline import FaceNormals, estimate_normals, weights
 from pipeline.errors import PlanError
 from pipeline.faces.landmarks import Face
-from pipeline.normals import inference
+from pipeline.normals import torch_network
 from pipeline.normals.architectures import LoadedWeights
-from pipeline.normals.inference import NormalsEstimator, fold_batch_norms
+from pipeline.normals.inference import NormalsEstimator
+from pipeline.normals.torch_network import fold_batch_norms
 
 
 def random_weights(architecture="compact", **options):
@@ -154,7 +155,7 @@ def test_bf16_is_close_to_fp32(compact, crops):
 
 
 def test_short_memory_halves_the_batch_and_says_so(compact, crops, monkeypatch, caplog):
-    answer = inference._answer
+    answer = torch_network._answer
     seen = []
 
     def short_of_memory(network, image, mirror):
@@ -164,7 +165,7 @@ def test_short_memory_halves_the_batch_and_says_so(compact, crops, monkeypatch, 
         return answer(network, image, mirror)
 
     expected = NormalsEstimator(compact, "cpu", 8)(crops[:5])
-    monkeypatch.setattr(inference, "_answer", short_of_memory)
+    monkeypatch.setattr(torch_network, "_answer", short_of_memory)
     estimator = NormalsEstimator(compact, "cpu", 8)
     with caplog.at_level(logging.WARNING):
         got = estimator(crops[:5])
@@ -180,7 +181,7 @@ def test_memory_for_not_even_one_crop_is_an_error(compact, crops, monkeypatch):
     def out_of_memory(*_):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(inference, "_answer", out_of_memory)
+    monkeypatch.setattr(torch_network, "_answer", out_of_memory)
     with pytest.raises(PlanError, match="one crop"):
         NormalsEstimator(compact, "cpu", 4)(crops[:2])
 
