@@ -70,7 +70,9 @@ class Card:
     lines: str
     """SVG path through the landmarks."""
     dots: str
-    """SVG path of a zero-length stroke at each landmark."""
+    """SVG path of a zero-length stroke at each point that is seen; where there are none, at each landmark."""
+    hidden: str
+    """The same of points that are not seen."""
     crop: str
     """Data URI of the crop, JPEG."""
     normals: str
@@ -122,7 +124,11 @@ def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: C
         convention: Axes of the row's normals.
     """
     face = row["faces"][position]
-    points = np.asarray(face["landmarks"], np.float64).reshape(-1, 2) + 0.5
+    landmarks = np.asarray(face["landmarks"], np.float64).reshape(-1, 2) + 0.5
+    points, seen = landmarks, np.ones(len(landmarks), bool)
+    if face["points"] is not None:
+        points = np.reshape(face["points"], (-1, 3))[:, :2] + 0.5
+        seen = np.asarray(face["visible"]) > 127
     crop = _eight_bits(decode_png(face["crop_png"]))
     normals = decode_normals(decode_png(face["normal_png"]), convention)
     mask = np.full(normals.shape[:2], 255, np.uint8)
@@ -138,8 +144,9 @@ def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: C
         box=_svg_box(face["box"]),
         other_boxes=[_svg_box(other["box"]) for other in row["faces"] if other is not face],
         window=(window["left"], window["top"], window["size"]),
-        lines=landmark_lines(points),
-        dots="".join(f"M{x:.1f} {y:.1f}h0" for x, y in points),
+        lines=landmark_lines(landmarks),
+        dots=_dots(points[seen]),
+        hidden=_dots(points[~seen]),
         crop=_data_uri(Image.fromarray(crop), "JPEG", quality=88, subsampling=0),
         normals=_data_uri(
             Image.fromarray(np.dstack([encode_normals(normals, 8, convention), mask]), "RGBA"),
@@ -159,6 +166,10 @@ def landmark_lines(points: np.ndarray) -> str:
         line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points[list(indices)])
         parts.append(f"M{line}{'Z' if closed else ''}")
     return "".join(parts)
+
+
+def _dots(points: np.ndarray) -> str:
+    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
 
 
 def short_name(uri: str) -> str:

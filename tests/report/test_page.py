@@ -176,6 +176,16 @@ class TestSheet:
         assert (float(first[1]), float(first[2])) == (210.5, 140.5)  # a centre lies half a pixel further
         assert card.dots.count("M") == 68
         assert card.lines.count("Z") == 4
+        assert card.hidden == ""
+
+    def test_points_are_drawn_in_place_of_landmarks(self):
+        points = np.column_stack([np.arange(500), np.full(500, 20), np.ones(500)]).ravel().tolist()
+        visible = [255] * 300 + [0] * 200
+        row = ok(1, "a.jpg", [face(0) | {"points": points, "visible": visible}])
+        card = card_of(row, 0, photo_of(row, ""), "opengl")
+        assert card.dots.startswith("M0.5 20.5h0M1.5 20.5h0")
+        assert card.hidden.startswith("M300.5 20.5h0")
+        assert (card.dots.count("M"), card.hidden.count("M"), card.lines.count("Z")) == (300, 200, 4)
 
     def test_a_detector_without_scores(self):
         row = ok(1, "a.jpg", [face() | {"score": float("nan")}])
