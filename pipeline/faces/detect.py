@@ -53,7 +53,7 @@ class DetectConfig(Section):
     mode: Literal["auto", "dlib", "paper", "cnn", "files", "custom"] = "auto"
     faces: Literal["all", "largest", "first"] = "all"
     threshold: float = Field(default=0.6, ge=0.2, le=1)
-    max_sigma: float = Field(default=0.05, gt=0)
+    max_sigma: float = Field(default=0.035, gt=0)
     min_face_size: int = Field(default=40, ge=10)
     coarse_side: int = Field(default=400, ge=100, le=4096)
     max_side: int = Field(default=2048, ge=100, le=16384)

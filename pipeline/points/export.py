@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import tempfile
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.faces.points import SIZE
-from pipeline.geometry.head_model import load_face_model
 from pipeline.normals.onnx_export import import_exporter, to_onnx
 from pipeline.normals.torch_network import fold_batch_norms
-from pipeline.points.draw import draw_example
-from pipeline.points.labels import read_heads
 from pipeline.points.network import PointsNet
 from pipeline.weights import WeightsEntry, register_weights, write_file
 
@@ -77,7 +72,6 @@ def export_points(
     path: Path,
     metadata: dict[str, str],
     widen: float = 1.0,
-    crops: np.ndarray | None = None,
 ) -> None:
     """Writes the network as ONNX, whole or not at all.
 
@@ -86,8 +80,6 @@ def export_points(
         path: Where to.
         metadata: What the file shall say about itself.
         widen: See `CropToPoints`.
-        crops: (N, 128, 128, 3) uint8 RGB, some dozens of typical ones: convolutions compute in int8 then, at
-            less than half of the time.
 
     Raises:
         WeightsError: A package is missing, or the file cannot be written.
@@ -96,43 +88,10 @@ def export_points(
     example = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
     module = CropToPoints(network, widen).eval()
     model = to_onnx(module, example, ["points", "sigma", "visible", "rotation"])
-    if crops is not None:
-        model = _quantise(onnx, model, crops)
     _halve(onnx, model.graph)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     write_file(path, model.SerializeToString())
-
-
-def _quantise(onnx: Any, model: Any, crops: np.ndarray) -> Any:
-    """The network with int8 convolutions, but for the first; the layers that answer stay as they are."""
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Crops(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self._crops = iter(crops)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            crop = next(self._crops, None)
-            return None if crop is None else {"image": crop[None]}
-
-    with tempfile.TemporaryDirectory() as folder:
-        plain, ready, done = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "ready", "done"))
-        onnx.save(model, plain)
-        quant_pre_process(plain, ready, skip_symbolic_shape=True)
-        first = next(node.name for node in onnx.load(ready).graph.node if node.op_type == "Conv")
-        quantization.quantize_static(
-            ready,
-            done,
-            Crops(),
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=[first],
-            per_channel=True,
-            # Seven bits: processors without VNNI add two products in 16 bits, which must not overflow.
-            reduce_range=True,
-        )
-        return onnx.load(done)
 
 
 def _halve(onnx: Any, graph: Any) -> None:
@@ -146,12 +105,6 @@ def _halve(onnx: Any, graph: Any) -> None:
         graph.node.insert(0, cast)
 
 
-def _typical_crops(folder: Path, model: str | None, count: int = 96) -> np.ndarray:
-    heads = islice(read_heads([str(folder)], load_face_model(model)), count)
-    rng = np.random.default_rng(0)
-    return np.stack([draw_example(head, rng).image for head in heads])
-
-
 def main() -> None:
     """Runs the command above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -159,8 +112,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", default="points")
     parser.add_argument("--widen", type=float, default=1.0, help="factor of sigma, from an evaluation")
-    parser.add_argument("--calibrate", type=Path, help="folder of rendered shards: int8 convolutions")
-    parser.add_argument("--model", help="path of the head model, for --calibrate")
     parser.add_argument("--licence", default="Apache-2.0")
     parser.add_argument("--trained-how", required=True)
     options = parser.parse_args()
@@ -169,8 +120,7 @@ def main() -> None:
     network.load_state_dict(state["mean"])
     about = {"licence": options.licence, "trained_how": options.trained_how}
     path = options.folder / f"{options.name}.onnx"
-    crops = _typical_crops(options.calibrate, options.model) if options.calibrate else None
-    export_points(network, path, {**about, "vertices": state["vertices"]}, options.widen, crops)
+    export_points(network, path, {**about, "vertices": state["vertices"]}, options.widen)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entry = WeightsEntry(name=options.name, architecture="points", file=path.name, sha256=digest, **about)
     register_weights(entry, options.folder)
