@@ -6,8 +6,7 @@ With it many workers run on a few cores, and what is left to measure is the engi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,27 +34,17 @@ def pretended_recipe(seconds: dict[str, float]) -> Recipe:
             Stage("normals", SleepTogether, "network", partial(_seconds, seconds["normals"])),
         ),
         record=replace(FORMAT, finish=partial(_finish, seconds["write"])),
-        joins=_never,
+        joins=_never,  # else most would be repetitions
     )
 
 
-@dataclass(frozen=True)
-class PretendedReader:
-    """Makes what yields photos of the plan without looking for them.
+class PretendedRead(ReadStage):
+    """Stands for the engine's first stage: yields photos of the plan without looking for them.
 
-    Attributes:
+    Args:
+        work: The run.
         seconds: What it takes for a photo.
     """
-
-    seconds: float
-
-    def __call__(self, work: Work) -> PretendedRead:
-        """Returns the stage."""
-        return PretendedRead(work, self.seconds)
-
-
-class PretendedRead(ReadStage):
-    """Stands for the engine's first stage."""
 
     def __init__(self, work: Work, seconds: float):
         super().__init__(work)
@@ -106,29 +95,11 @@ def _never(config: Any) -> bool:
     return False
 
 
-def _same(table: pa.Table) -> Iterator[str]:
-    return iter([""] * len(table))
-
-
-def _no_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    return iter(())
-
-
-def _nothing_wrong(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:
-    return iter(())
-
-
 FORMAT = RecordFormat(
     schema=pa.schema(
         [*PLACE, *outcome("things", "no_thing"), field("things", pa.list_(pa.int32()), "Nothing.", False)]
     ),
     things="things",
     empty="no_thing",
-    codes=(),
-    parquet={},
-    finish=partial(_finish, 0.0),
-    told_apart_by=_same,
-    files=_no_files,
-    check=_nothing_wrong,
     bytes_per_photo=1000,
 )

@@ -12,10 +12,11 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench.pretend import PretendedReader, pretended_recipe
+from pipeline.bench.pretend import PretendedRead, pretended_recipe
 from pipeline.images.items import one_photo_each
 from pipeline.images.sources import Listing
 from pipeline.images.walk import Found, Notes
@@ -171,7 +172,7 @@ def _resume(store: Store) -> Counts:
 
 def _marker_of_one_photo(work: Work) -> bytes:
     """Returns the marker that a shard of one photo gets."""
-    commit_shard(work, 0, AllStages(work, PretendedReader(0.0))(0, 0).counts)
+    commit_shard(work, 0, AllStages(work, partial(PretendedRead, seconds=0.0))(0, 0).counts)
     return work.store.read(marker_name(0))
 
 
@@ -200,6 +201,6 @@ def _pretend(  # noqa: PLR0917
         times.append((done, time.perf_counter()))
 
     work = Work(store, "bench", plan, pretended_recipe(seconds), config)
-    run_ray(work, list(range(plan.shards)), note, PretendedReader(seconds["read"]))
+    run_ray(work, list(range(plan.shards)), note, partial(PretendedRead, seconds=seconds["read"]))
     first, last = (next(point for point in times if point[0] >= part * images) for part in STEADY)
     return (last[0] - first[0]) / (last[1] - first[1])
