@@ -11,21 +11,27 @@ from pipeline.assets import find_ict_facekit
 from pipeline.assets.ict_facekit import content_digest
 from pipeline.details.config import DetailsConfig
 from pipeline.details.reconstruct import TEXTURE_CROP
-from pipeline.faces.detect import DetectConfig
 from pipeline.recipes import normals
 from pipeline.recipes.crop_stage import CropStage
 from pipeline.recipes.head_record import FORMAT
 from pipeline.recipes.head_stage import HeadStage
 from pipeline.recipes.normals import NormalsRun
 from pipeline.recipes.normals_stage import NormalsStage
+from pipeline.run.config import LimitsConfig
 from pipeline.run.recipe import Recipe, Stage
 from pipeline.storage.store import Store
+
+
+class HeadLimitsConfig(LimitsConfig):
+    """What one photo may take: a group of fifty is fifty fits."""
+
+    photo_seconds: float | None = Field(default=900.0, gt=0)
 
 
 class DetailsRun(NormalsRun):
     """Configuration of `facet details`: that of `facet normals`, and `details`; see configs/details.yaml."""
 
-    detect: DetectConfig = Field(default_factory=lambda: DetectConfig(mode="auto"))
+    limits: HeadLimitsConfig = Field(default_factory=HeadLimitsConfig)
     details: DetailsConfig = Field(default_factory=DetailsConfig)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,16 +14,27 @@ import cv2
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from posed_faces import camera, take
 
 from pipeline.config import load_config
 from pipeline.details.config import DetailsConfig
 from pipeline.details.kit import head_kit
+from pipeline.details.pictures import encode_jpeg
 from pipeline.details.reconstruct import reconstruct_head
+from pipeline.errors import ImageError
+from pipeline.faces.crop import CropWindow
+from pipeline.faces.detect import DetectConfig, FaceFinder
+from pipeline.fitting.fit import FitError
+from pipeline.geometry.head_model import load_face_model
+from pipeline.geometry.mesh import load_topology
 from pipeline.images.png import encode_png
+from pipeline.normals.encoding import encode_normals
 from pipeline.recipes.details import RECIPE, DetailsRun
 from pipeline.recipes.head_export import folder_name
-from pipeline.recipes.head_record import FACE, SCHEMA, check_heads, describe_head, read_head
+from pipeline.recipes.head_record import FACE, FIT_FAILED, SCHEMA, check_heads, describe_head, read_head
+from pipeline.recipes.head_stage import HeadStage
 from pipeline.run.folder import RunRequest
+from pipeline.run.items import Item
 from pipeline.run.job import run
 from pipeline.run.records import to_table
 from pipeline.run.retry import retry_run
@@ -30,6 +42,7 @@ from pipeline.run.status import run_status
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
+CONFIG = DetailsConfig(texture_size=512)
 PHOTOS = Path(__file__).resolve().parents[1] / "photos"
 OPTIONS = [
     "details.texture_size=512",
@@ -93,6 +106,89 @@ def test_what_is_wrong_with_a_head_is_said(head):
         assert expected in said()
     face["head_error"] = "no head fits"
     assert "or with both" in said()
+
+
+def item_of(noise: tuple[float, ...]) -> Item:
+    """A photo with some faces as the stages before hand them on; their points are off by so many pixels."""
+    kit = head_kit()
+    faces, handed_on = [], []
+    for index, pixels in enumerate(noise):
+        photo = take(kit.head, np.zeros(100), camera(yaw=10), noise=pixels, sigma=2.0, seed=index)
+        points = photo.view.points
+        window = photo.view.normals
+        faces.append(
+            {
+                "index": index,
+                "landmarks": points.photo[500:].ravel(),
+                "points": np.column_stack([points.photo, points.sigma])[:500].ravel(),
+                "visible": np.full(500, 255, np.uint8),
+                "crop_window": {
+                    "left": round(window.left),
+                    "top": round(window.top),
+                    "size": round(window.size),
+                },
+            }
+        )
+        texture = encode_jpeg(np.full((256, 256, 3), 150, np.uint8))
+        handed_on.append(
+            {
+                "normals": encode_normals(window.normals),
+                "mask": (window.confidence > 0).astype(np.uint8) * 255,
+                "confidence": window.confidence.astype(np.float16),
+                "texture": (CropWindow(150, 50, 500), texture),
+            }
+        )
+    record = {"width": 800, "height": 600, "focal_35mm": None, "faces": faces}
+    return Item(record, [], handed_on)
+
+
+def test_a_face_without_a_head_says_why_and_leaves_the_others_theirs():
+    stage = HeadStage(load_face_model(), load_topology(), DetailsConfig(texture_size=512), "opengl")
+    item = item_of((1.0, 150.0))
+    stage(item)
+    good, bad = item.record["faces"]
+    assert good["head_error"] is None
+    assert good["head"]["quality"]["points_share"] < 0.02
+    assert bad["head"] is None
+    assert re.search(r"no head fits the points: .* \d+\.\d%", bad["head_error"])
+    with pytest.raises(ImageError, match=r"No head fits: face 0: .*%") as caught:
+        stage(item_of((150.0,)))
+    assert caught.value.code == FIT_FAILED
+
+
+@pytest.mark.parametrize("name", ["half", "small", "cartoon", "mask"])
+def test_odd_photos_get_a_plausible_head_or_none(name):
+    picture = odd_photo(name)
+    find = FaceFinder(DetectConfig(min_face_size=20))
+    for face in find(picture):
+        try:
+            head = reconstruct_head(picture, CONFIG, face=face)
+        except FitError:
+            continue  # with the numbers, as the test before has it
+        assert np.isfinite(head.vertices).all()
+        assert np.isfinite(head.detailed_vertices).all()
+        assert head.quality.points_share <= CONFIG.most_off
+        assert head.quality.disagree == (head.quality.disagreement > CONFIG.fit.disagreement)
+    assert name != "small" or find(picture)
+
+
+def odd_photo(name: str) -> np.ndarray:
+    """Half a face, one of some 40 pixels, one that is drawn, one that is covered below the eyes."""
+    photo = read(PHOTOS / "astronaut.jpg")
+    if name == "small":
+        return cv2.resize(photo, (205, 205), interpolation=cv2.INTER_AREA)
+    if name == "half":
+        return np.ascontiguousarray(photo[20:300, 100:225])
+    if name == "mask":
+        photo[125:185, 180:270] = 180, 120, 60
+        return photo
+    drawn = np.full((400, 400, 3), (250, 230, 200), np.uint8)
+    cv2.circle(drawn, (200, 200), 150, (240, 190, 120), -1)
+    for x in (140, 260):
+        cv2.ellipse(drawn, (x, 160), (28, 38), 0, 0, 360, (255, 255, 255), -1)
+        cv2.circle(drawn, (x, 165), 14, (20, 30, 40), -1)
+    cv2.ellipse(drawn, (200, 250), (70, 45), 0, 0, 180, (180, 60, 60), -1)
+    return drawn
 
 
 def test_every_field_is_described():
