@@ -23,7 +23,7 @@ from pipeline.images.walk import Found, Notes
 from pipeline.run.config import EngineConfig, PlanConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.engines.ray_engine import run_ray
-from pipeline.run.markers import committed_shards, marker_name, read_markers
+from pipeline.run.markers import add_up, committed_shards, marker_name, read_markers
 from pipeline.run.plan import Plan, read_plan, write_plan
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import AllStages
@@ -162,10 +162,7 @@ def _pretended_files(images: int) -> Iterator[Found]:
 def _resume(store: Store) -> Counts:
     plan = read_plan(store)
     assert plan is not None
-    done = committed_shards(store)
-    total = Counts()
-    for marker in read_markers(store, done):
-        total += marker.counts
+    total = add_up(read_markers(store, committed_shards(store)))
     assert total.images == plan.images
     return total
 

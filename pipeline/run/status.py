@@ -10,7 +10,7 @@ from pipeline.errors import OutputError
 from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
-from pipeline.run.markers import Marker, committed_shards, read_markers
+from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
 from pipeline.run.plan import count_images, read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
@@ -91,9 +91,7 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
     if plan:
         done &= set(range(plan.shards))
     markers = [] if quick else read_markers(store, done)
-    counts = Counts()
-    for marker in markers:
-        counts += marker.counts
+    counts = add_up(markers)
     images_done = count_images(store, plan, done) if plan else 0
 
     now = now or datetime.now(UTC)
