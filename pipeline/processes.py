@@ -84,6 +84,29 @@ def _work(*arguments: Any) -> Any:
     return _function(*arguments)
 
 
+class _NoPandas:
+    @staticmethod
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ImportError
+
+
+def leave_out_pandas() -> None:
+    """Keeps pyarrow from importing pandas in this process to make its first array.
+
+    That takes half a second and 50 MB. For programs of our own: a pandas.Series is no array to pyarrow then.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([0])  # pyarrow looks once
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
 def end_with_parent() -> None:
     """Ends this process as soon as its parent is gone; the first thing that a worker calls.
 

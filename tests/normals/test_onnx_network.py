@@ -142,7 +142,7 @@ try:
     main()
 except SystemExit as done:
     assert not done.code, done.code
-found = {name.partition(".")[0] for name in sys.modules} & {"torch", "ray"}
+found = {name.partition(".")[0] for name in sys.modules} & {"torch", "ray", "pandas"}
 assert not found, found
 """
 

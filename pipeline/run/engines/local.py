@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pipeline.errors import FacetError
-from pipeline.processes import available_cpus, worker_pool
+from pipeline.processes import available_cpus, leave_out_pandas, worker_pool
 from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger, chunk_refs
@@ -131,6 +131,7 @@ class _Worker:
     """
 
     def __init__(self, work: Work, json_logs: bool):
+        leave_out_pandas()
         logs.set_up(json_logs)
         self._work = work
         self._stages = AllStages(work)
