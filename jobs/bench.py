@@ -41,6 +41,7 @@ def command(
     stages           the way of a photo on one core, all cores at work
     local, ray       whole runs of `facet normals`
     baseline         the paper's way, one photo at a time
+    heads            fit, displacement, maps and GLB of a face
     memory           peak memory of short and long runs
     synth, train     rendering and training
     plan, resume     many photos and shards

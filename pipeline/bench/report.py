@@ -28,7 +28,7 @@ class Report:
         stages: The stages of a run, on one core while all are at work.
         engines: The whole job.
         baseline: The baseline's way.
-        rates: Rendering and training.
+        rates: Heads, rendering and training.
         figures: Title -> rows of everything else: memory, and the parts of `pipeline.bench.scale`.
     """
 
@@ -56,7 +56,7 @@ class Report:
         found = {
             "Stages on one core, all at work": stages,
             "End to end": self._end_to_end(),
-            "Rendering and training": [_row(rate) for rate in self.rates],
+            "Heads, rendering and training, on one core or GPU": [_row(rate) for rate in self.rates],
             **self.figures,
         }
         return {title: rows for title, rows in found.items() if rows}

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.bench.baseline import measure_baseline
 from pipeline.bench.end_to_end import ENGINES, measure_engine, measure_memory, write_list
+from pipeline.bench.heads import measure_heads
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.photos import find_photos, write_photos
 from pipeline.bench.rates import measure_rendering, measure_training
@@ -22,7 +23,7 @@ from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.weights import DEFAULT
 
 DEFAULT_PARTS = ("stages", "local", "ray", "baseline")
-PARTS = (*DEFAULT_PARTS, "memory", "synth", "train", *SCALE_PARTS)
+PARTS = (*DEFAULT_PARTS, "heads", "memory", "synth", "train", *SCALE_PARTS)
 
 DISTINCT = 48
 """Photos made; runs over more repeat them under other names."""
@@ -68,7 +69,7 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
     if "workers" in parts and "stages" not in parts[: parts.index("workers")]:
         parts.insert(0, "stages")  # pretended workers sleep for as long as these take
     photos: list[Path] = []
-    if {"stages", "baseline", "memory", *ENGINES} & set(parts):
+    if {"stages", "baseline", "heads", "memory", *ENGINES} & set(parts):
         photos = find_photos(options.photos) if options.photos else write_photos(folder / "photos", DISTINCT)
         report.photos = {"source": str(options.photos or "made"), **_describe(photos)}
     for part in parts:
@@ -79,6 +80,8 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
             report.engines.append(measure_engine(part, photos, options.count, folder, weights))
         elif part == "baseline":
             report.baseline = measure_baseline(photos[:BASELINE_PHOTOS], folder)[0]
+        elif part == "heads":
+            report.rates += measure_heads(photos[0])
         elif part == "memory":
             report.figures["Peak memory, MB"] = [
                 {"engine": engine}

@@ -103,11 +103,24 @@ def reconstruct_head(
         if not found:
             raise FitError("there is no face in the photo")
         face = found[0]
+    return reconstruct([look_at(image, face, kit, config, focal=focal, normals=normals)], kit, config)[0]
+
+
+def look_at(
+    image: np.ndarray,
+    face: Face,
+    kit: HeadKit,
+    config: DetailsConfig,
+    *,
+    focal: float | None = None,
+    normals: NormalsEstimator | None = None,
+) -> FacePhoto:
+    """Finds out what the fit needs of a face; arguments as for `reconstruct_head`."""
     height, width = image.shape[:2]
     (answer,) = estimate_normals(image, normals or DEFAULT, lambda _: [face])
     surroundings = inner_window(face.landmarks, width, height, TEXTURE_CROP.scale)
     side = min(surroundings.size, TEXTURE_CROP.limit)
-    photo = FacePhoto(
+    return FacePhoto(
         view=View(
             width,
             height,
@@ -119,7 +132,6 @@ def reconstruct_head(
         picture=crop_image(image, surroundings, side),
         window=surroundings,
     )
-    return reconstruct([photo], kit, config)[0]
 
 
 def reconstruct(photos: list[FacePhoto], kit: HeadKit, config: DetailsConfig) -> list[Head]:

@@ -28,6 +28,7 @@ from pipeline.bench.end_to_end import (
     tree_memory,
     write_list,
 )
+from pipeline.bench.heads import measure_heads
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.photos import FACE, find_photos, vary, write_photos
 from pipeline.bench.rates import make_sample, measure_training
@@ -36,6 +37,7 @@ from pipeline.bench.stages import measure_stages
 from pipeline.bench.suite import BenchOptions, run_bench
 from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.errors import InputError, PlanError, WeightsError
+from pipeline.images.png import encode_png
 from pipeline.normals.architectures import LoadedWeights, build_network
 from pipeline.run.markers import committed_shards, read_markers
 from pipeline.storage.store import Store
@@ -316,3 +318,13 @@ def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch):
     store = Store(str(tmp_path / "workers-4"))
     markers = read_markers(store, committed_shards(store))
     assert sum(marker.counts.images for marker in markers) == 104
+
+
+def test_heads_are_timed_step_by_step(tmp_path):
+    rates = measure_heads(Path(__file__).resolve().parents[1] / "photos" / "rendered_1.jpg", rounds=1)
+    assert [rate.name for rate in rates] == ["fit", "displacement", "maps", "maps as PNG and JPEG", "GLB"]
+    assert all(rate.per_second > 0 for rate in rates)
+    blank = tmp_path / "blank.png"
+    blank.write_bytes(encode_png(np.full((200, 200, 3), 90, np.uint8)))
+    with pytest.raises(InputError, match="no face"):
+        measure_heads(blank)

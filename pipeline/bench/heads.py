@@ -1,0 +1,51 @@
+"""Rates of what makes a head of a face, on one core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.bench.timing import Rate, measure, one_core
+from pipeline.details.config import DetailsConfig
+from pipeline.details.displace import displace
+from pipeline.details.export import head_mesh
+from pipeline.details.kit import head_kit
+from pipeline.details.pictures import encode_maps
+from pipeline.details.reconstruct import finish_head, look_at, make_maps
+from pipeline.errors import InputError
+from pipeline.faces.detect import DetectConfig, FaceFinder
+from pipeline.fitting.fit import fit_views
+from pipeline.geometry.head_model import FACE_VERTICES
+from pipeline.geometry.mesh_files.glb import write_glb
+from pipeline.images.decode import DecodeConfig, decode_image
+
+
+def measure_heads(photo: Path, rounds: int = 3) -> list[Rate]:
+    """Times fit, displacement, maps, their encoding and the GLB of the largest face of a photo.
+
+    Raises:
+        InputError: There is no face in it.
+    """
+    config = DetailsConfig()
+    kit = head_kit(level=config.level)
+    image = decode_image(photo.read_bytes(), DecodeConfig())
+    with one_core():
+        faces = FaceFinder(DetectConfig(faces="largest"))(image)
+        if not faces:
+            raise InputError(f"There is no face in {photo} to make a head of.")
+        seen = look_at(image, faces[0], kit, config)
+        fit = fit_views([seen.view], kit.head, config.fit)
+        state, normals = fit.views[0], seen.view.normals
+        assert normals is not None
+        vertices_camera = state.to_camera(kit.vertices(fit.identity, state.expression))
+        face, camera = vertices_camera[:FACE_VERTICES], seen.seen_by(state)
+        displacement = displace(face, state, normals, kit.grid, config.displace)
+        head = finish_head(seen, fit, 0, kit, config)
+        pictures = encode_maps(head.maps)
+        steps = {
+            "fit": lambda _: fit_views([seen.view], kit.head, config.fit),
+            "displacement": lambda _: displace(face, state, normals, kit.grid, config.displace),
+            "maps": lambda _: make_maps(camera, vertices_camera, displacement, kit, config.texture_size),
+            "maps as PNG and JPEG": lambda _: encode_maps(head.maps),
+            "GLB": lambda _: write_glb(head_mesh(head, pictures)),
+        }
+        return [measure(name, step, [0], rounds=rounds, unit="heads")[0] for name, step in steps.items()]
