@@ -29,6 +29,7 @@ from pipeline.fitting.views import NormalMap, Points, View, ViewState
 from pipeline.geometry.head_model import FACE_VERTICES
 from pipeline.geometry.mesh import BACK_HEAD, EYES, FACE, tangents, vertex_normals
 from pipeline.geometry.uv import uv_map
+from pipeline.images.given import Photo, as_pixels
 from pipeline.normals.estimate import estimate_normals
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.weights import DEFAULT
@@ -76,7 +77,7 @@ class FacePhoto:
 
 
 def reconstruct_head(
-    image: np.ndarray,
+    image: Photo,
     config: DetailsConfig | None = None,
     *,
     face: Face | None = None,
@@ -86,7 +87,7 @@ def reconstruct_head(
     """Reconstructs the head of the largest face in a photo.
 
     Args:
-        image: (H, W, 3) uint8 RGB, upright.
+        image: (H, W, 3) uint8 RGB, upright; or a Pillow image, a path or URL, or the bytes of a file.
         config: Settings.
         face: The face, if another one is meant or it is known already; a `FaceFinder` finds them.
         focal: Focal length in pixels, where it is known.
@@ -96,7 +97,7 @@ def reconstruct_head(
         FitError: There is no face, or no head fits it.
         AssetsError: The head model is not there.
     """
-    config = config or DetailsConfig()
+    image, config = as_pixels(image), config or DetailsConfig()
     kit = head_kit(level=config.level)
     if face is None:
         found = FaceFinder(DetectConfig(mode="auto", faces="largest"))(image)

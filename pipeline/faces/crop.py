@@ -73,7 +73,10 @@ class CropWindow:
             mask: (S, S) uint8; where it is below 128 the photo's map stays. None: all is pasted.
         """
         resized = resize(crop, self.size, self.size)
-        meant = np.ones(resized.shape[:2], bool) if mask is None else resize(mask, self.size, self.size) > 127
+        meant = np.ones(resized.shape[:2], bool)
+        if mask is not None:
+            grey = mask.astype(np.uint8) * 255 if mask.dtype == bool else mask
+            meant = resize(grey, self.size, self.size) > 127
         top, left = max(0, self.top), max(0, self.left)
         there = photo[top : max(0, self.top + self.size), left : max(0, self.left + self.size)]
         height, width = there.shape[:2]

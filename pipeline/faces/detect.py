@@ -22,6 +22,7 @@ from pipeline.faces.detectors import (
 from pipeline.faces.landmarks import Face, LandmarkPredictor
 from pipeline.faces.points import PointsFinder
 from pipeline.faces.window import Box
+from pipeline.images.given import Photo, as_pixels
 
 if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig
@@ -93,8 +94,12 @@ class FaceFinder:
     """
 
     def __init__(
-        self, config: DetectConfig, detector: Detector | None = None, storage: StorageConfig | None = None
+        self,
+        config: DetectConfig | None = None,
+        detector: Detector | None = None,
+        storage: StorageConfig | None = None,
     ):
+        config = config or DetectConfig()
         self._config = config
         self._by_uri = detector is None and config.mode == "files"
         self._detector: Any
@@ -111,11 +116,11 @@ class FaceFinder:
     def _predictor(self) -> LandmarkPredictor:
         return LandmarkPredictor()
 
-    def __call__(self, image: np.ndarray, uri: str | None = None) -> list[Face]:
+    def __call__(self, image: Photo, uri: str | None = None) -> list[Face]:
         """Finds the faces of one photo.
 
         Args:
-            image: (H, W, 3) uint8 RGB, upright.
+            image: (H, W, 3) uint8 RGB, upright; or a Pillow image, a path or URL, or the bytes of a file.
             uri: Path or URL of the photo, by whose name landmark files are found.
 
         Returns:
@@ -125,6 +130,7 @@ class FaceFinder:
         Raises:
             ImageError: Mode files: the file of this photo cannot be used.
         """
+        image = as_pixels(image)
         if not self._by_uri:
             detections = self._detector(image)
         elif uri is not None:

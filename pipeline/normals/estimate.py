@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from pipeline.faces.crop import CropWindow, cut_face, hull_mask
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
+from pipeline.images.given import Photo, as_pixels
 from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.normals.upright import in_photo, upright_crop, upright_window
@@ -51,25 +52,26 @@ class FaceNormals:
 
 @overload
 def estimate_normals(
-    images: np.ndarray,
+    images: Photo,
     weights: str | Path | LoadedWeights | NormalsEstimator = ...,
     detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = ...,
 ) -> list[FaceNormals]: ...
 @overload
 def estimate_normals(
-    images: Sequence[np.ndarray],
+    images: list[Any] | tuple[Any, ...],
     weights: str | Path | LoadedWeights | NormalsEstimator = ...,
     detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = ...,
 ) -> list[list[FaceNormals]]: ...
 def estimate_normals(
-    images: np.ndarray | Sequence[np.ndarray],
+    images: Photo | list[Any] | tuple[Any, ...],
     weights: str | Path | LoadedWeights | NormalsEstimator = DEFAULT,
     detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = "auto",
 ) -> list[FaceNormals] | list[list[FaceNormals]]:
     """Estimates the surface normals of every face in one photo or in several.
 
     Args:
-        images: One (H, W, 3) uint8 RGB array, upright, or a list of them.
+        images: A photo, or a list of photos: each an (H, W, 3) uint8 RGB array, upright, a Pillow image, a
+            path or URL, or the bytes of a file.
         weights: Name or path of weights. For many calls make a `NormalsEstimator` once and pass that.
         detect: Mode of detection or its whole configuration; or a function from a photo to its faces, such
             as a `FaceFinder` made once for many calls.
@@ -79,15 +81,11 @@ def estimate_normals(
 
     Raises:
         ValueError: An image has another shape or type.
+        ImageError: A file cannot be read or decoded.
         WeightsError: The weights cannot be loaded.
     """
-    single = isinstance(images, np.ndarray)
-    photos = [images] if isinstance(images, np.ndarray) else list(images)
-    for photo in photos:
-        if not isinstance(photo, np.ndarray):
-            raise ValueError(f"an image must be a NumPy array, got {type(photo).__name__}")
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
-            raise ValueError(f"an image must be (H, W, 3) uint8 RGB, got {photo.shape} {photo.dtype}")
+    single = not isinstance(images, list | tuple)
+    photos = [as_pixels(images)] if not isinstance(images, list | tuple) else list(map(as_pixels, images))
     estimator = weights if isinstance(weights, NormalsEstimator) else NormalsEstimator(weights)
     if isinstance(detect, str):
         detect = DetectConfig(mode=detect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,11 @@ CPU_BATCH = 8
 """Crops at a time on a CPU; from 2 to 16 the speed is the same, and more take more memory."""
 
 CUDA_BATCH = 64
+
+
+# The threads of torch are not there in a process that forks off one that has used them, as web servers do
+# that load first: its network would wait for them for ever.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TorchNetwork:
