@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from pipeline.errors import WeightsError
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "compact"
 REGISTRY = "registry.yaml"
@@ -130,21 +133,30 @@ def user_folder() -> Path:
     """Folder of the user's own weights; need not exist."""
     if os.environ.get("FACET_WEIGHTS"):
         return Path(os.environ["FACET_WEIGHTS"])
-    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    # Not Path.home(), which fails for a user that no list of users knows, as in containers.
+    data_home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return Path(data_home) / "facet" / "weights"
 
 
 def list_weights() -> list[tuple[WeightsEntry, Path]]:
     """Returns all registered weights with the paths of their files, shipped ones first.
 
-    A name in the user's folder that is also shipped is left out: a name means one set of weights.
+    A name in the user's folder that is also shipped is left out: a name means one set of weights. So is, with
+    a warning, a folder that may not be read: services run with the home of somebody else.
 
     Raises:
         WeightsError: A registry is not valid.
     """
     found: dict[str, tuple[WeightsEntry, Path]] = {}
     for folder in (shipped_folder(), user_folder()):
-        for entry in read_registry(folder):
+        try:
+            entries = read_registry(folder)
+        except WeightsError as error:
+            if folder == shipped_folder() or not isinstance(error.__cause__, PermissionError):
+                raise
+            log.warning("Weights of your own are left out. %s", error.message)
+            continue
+        for entry in entries:
             found.setdefault(entry.name, (entry, folder / entry.file))
     return list(found.values())
 
@@ -240,7 +252,7 @@ def read_registry(folder: Path) -> tuple[WeightsEntry, ...]:
     try:
         loaded = yaml.safe_load(path.read_text("utf-8"))
         entries = _Registry.model_validate(loaded or {}).weights
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
     except ValidationError as error:
         first = error.errors()[0]

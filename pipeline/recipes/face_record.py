@@ -9,6 +9,7 @@ run.json.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -71,6 +72,9 @@ SCHEMA = pa.schema(
 )
 """Schema of the files in records/; every field carries its description as metadata."""
 
+MAX_STEM = 40
+"""Characters of a photo's name in those of its files."""
+
 _PNG_COLUMNS = [f"faces.list.element.{name}" for name in ("crop_png", "normal_png", "mask_png")]
 _LISTS = ("box", "landmarks", "points", "visible", "rotation")
 _PLAIN_COLUMNS = [field.name for field in SCHEMA if field.name != "faces"]
@@ -107,12 +111,22 @@ def landmarks_of(table: pa.Table) -> Iterator[str]:
         start += length
 
 
+def file_stem(row: dict[str, Any]) -> str:
+    """Returns how the names of a record's files begin: its photo's name, safe in a shell, and some of its id.
+
+    Photos of other folders, or with other endings, may have the same name.
+    """
+    name = row["uri"].partition("?")[0].rpartition("/")[2]
+    stem = re.sub(r"[^\w.]+", "_", name.rpartition(".")[0] or name)[:MAX_STEM].strip("._")
+    return f"{stem or 'photo'}-{row['id'] & (1 << 40) - 1:010x}"
+
+
 def png_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    """Yields (file name, PNG) of every crop, normal map and mask of some records, as ID-FACE-KIND.png."""
-    for row in table.select(["id", "faces"]).to_pylist():
+    """Yields (file name, PNG) of every crop, normal map and mask of some records: NAME-ID-FACE-KIND.png."""
+    for row in table.select(["id", "uri", "faces"]).to_pylist():
         for face in row["faces"]:
             for kind in ("crop", "normal", "mask"):
-                yield f"{row['id']}-{face['index']}-{kind}.png", face[f"{kind}_png"]
+                yield f"{file_stem(row)}-{face['index']}-{kind}.png", face[f"{kind}_png"]
 
 
 def check_faces(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:

@@ -133,12 +133,12 @@ def head_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
     for number in range(len(table)):
         of_row = table.slice(number, 1)
         yield from face_record.png_files(of_row)
-        (row,) = of_row.select(["id", "faces"]).to_pylist()
+        (row,) = of_row.select(["id", "uri", "faces"]).to_pylist()
         for face in row["faces"]:
             for name in _PICTURES if face["head"] else ():
                 kind, _, ending = name.rpartition("_")
                 ending = ending.replace("jpeg", "jpg")
-                yield f"{row['id']}-{face['index']}-{kind}.{ending}", face["head"][name]
+                yield f"{face_record.file_stem(row)}-{face['index']}-{kind}.{ending}", face["head"][name]
 
 
 def check_heads(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import re
 import shlex
@@ -320,3 +321,35 @@ def test_trained_weights_are_added_with_their_scores(folder, compact, tmp_path):
     assert path == folder / "mine.safetensors"
     with pytest.raises(DataError, match="facet evaluate"):
         job.read_score("heads=missing.json")
+
+
+def test_a_home_that_may_not_be_read_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
+    """As of services and containers whose HOME is somebody else's."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (locked / "registry.yaml").write_text("weights: []")
+    monkeypatch.setenv("FACET_WEIGHTS", str(locked))
+    locked.chmod(0o000)
+    if os.geteuid() == 0:  # whom no mode stops
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        if not os.access(weights.shipped_folder() / "registry.yaml", os.R_OK, effective_ids=True):
+            pytest.skip("nobody may read this checkout")
+        names = [entry.name for entry, _ in weights.list_weights()]
+        with pytest.raises(WeightsError, match="There are no weights 'mine'"):
+            weights.find_weights("mine")
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        locked.chmod(0o755)
+    assert "compact" in names
+    assert "left out" in caplog.text
+
+
+def test_a_user_without_a_home(monkeypatch):
+    for name in ("HOME", "XDG_DATA_HOME", "FACET_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 987_654)
+    assert "compact" in [entry.name for entry, _ in weights.list_weights()]

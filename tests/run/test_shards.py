@@ -20,6 +20,7 @@ from run_folder import face, failed, lit_crop, no_face, ok
 
 from pipeline.errors import OutputError
 from pipeline.images.png import decode_png
+from pipeline.recipes.face_record import file_stem
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger
 from pipeline.run.markers import Marker, check_files, committed_shards, read_markers
@@ -88,19 +89,38 @@ def test_shard_done_twice_has_the_same_bytes(tmp_path, png):
     assert content["a"] == content["b"]
 
 
+FACES = ("a-0000000001-0", "a-0000000001-1", "c-0000000003-0")
+
+
+@pytest.mark.parametrize(
+    ("uri", "stem"),
+    [
+        ("/a/-rf.jpg", "rf"),
+        ("/a/two words & $(x).tar.png", "two_words_x_.tar"),
+        ("https://x.org/a.jpg?sig=b/c", "a"),
+        ("/a/Gesicht_\u00e4.jpg", "Gesicht_\u00e4"),
+        ("/a/" + "n" * 200, "n" * 40),
+        ("file:///a/%E9.jpg", "E9"),
+        ("/a/---.jpg", "photo"),
+    ],
+)
+def test_names_of_files_are_safe_and_say_the_photo(uri, stem):
+    assert file_stem({"uri": uri, "id": -(1 << 62) - 7}) == f"{stem}-fffffffff9"
+
+
 def test_pngs_as_files(tmp_path):
     commit(Store(str(tmp_path)), "folder")
     folder = tmp_path / "files" / "shard-00007"
-    names = {f"{face}-{kind}.png" for face in ("1-0", "1-1", "3-0") for kind in ("crop", "normal", "mask")}
+    names = {f"{face}-{kind}.png" for face in FACES for kind in ("crop", "normal", "mask")}
     assert {path.name for path in folder.iterdir()} == names
-    assert decode_png((folder / "1-1-mask.png").read_bytes()).shape == (256, 256)
+    assert decode_png((folder / "a-0000000001-1-mask.png").read_bytes()).shape == (256, 256)
 
 
 def test_pngs_as_tar(tmp_path):
     commit(Store(str(tmp_path)), "tar")
     with tarfile.open(tmp_path / "files" / "shard-00007.tar") as tar:
         assert len(tar.getnames()) == 9
-        member = tar.extractfile("3-0-normal.png")
+        member = tar.extractfile("c-0000000003-0-normal.png")
         assert member is not None
         assert decode_png(member.read()).shape == (256, 256, 3)
         assert all(info.mtime == 0 and not info.uname for info in tar)

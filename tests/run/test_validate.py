@@ -203,12 +203,12 @@ class TestFiles:
     def test_loose_pngs_are_missing_or_cut(self, run):
         out = run("folder")
         shutil.rmtree(out / "files" / "shard-00000")
-        (out / "files" / "shard-00001" / "6-0-mask.png").unlink()
-        (out / "files" / "shard-00002" / "11-1-crop.png").write_bytes(b"x")
+        (out / "files" / "shard-00001" / "6-0000000006-0-mask.png").unlink()
+        (out / "files" / "shard-00002" / "11-000000000b-1-crop.png").write_bytes(b"x")
         assert reasons(out) == {
-            0: ["9 files are missing in files/shard-00000, 2-0-crop.png first"],
-            1: ["1 files are missing in files/shard-00001, 6-0-mask.png first"],
-            2: ["1 files in files/shard-00002 are not whole, 11-1-crop.png first"],
+            0: ["9 files are missing in files/shard-00000, 2-0000000002-0-crop.png first"],
+            1: ["1 files are missing in files/shard-00001, 6-0000000006-0-mask.png first"],
+            2: ["1 files in files/shard-00002 are not whole, 11-000000000b-1-crop.png first"],
         }
 
 
@@ -467,7 +467,7 @@ def test_on_s3(moto_bucket):
     assert validate_run(RECIPE, "s3://facet/run", storage, workers=1).sound
     content = store.read("records/shard-00001.parquet")
     client.put_object(Bucket="facet", Key="run/records/shard-00001.parquet", Body=content[:-1])
-    client.delete_object(Bucket="facet", Key="run/files/shard-00002/11-1-crop.png")
+    client.delete_object(Bucket="facet", Key="run/files/shard-00002/11-000000000b-1-crop.png")
     found = validate_run(RECIPE, "s3://facet/run", storage, workers=1, repair=True)
     assert [problem.shard for problem in found.problems] == [1, 2]
     assert committed_shards(store) == {0}
