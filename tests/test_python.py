@@ -103,8 +103,7 @@ def test_a_process_that_forks_after_use_gets_an_answer(random_weights, runtime):
 import os, torch
 torch.set_num_threads(2)
 from pipeline import FaceFinder, NormalsEstimator, estimate_normals
-from pipeline.faces.detect import DetectConfig
-estimator, finder = NormalsEstimator({str(random_weights)!r}, runtime={runtime!r}), FaceFinder(DetectConfig(mode='fast'))
+estimator, finder = NormalsEstimator({str(random_weights)!r}, runtime={runtime!r}), FaceFinder()
 print("parent", len(estimate_normals({str(PHOTO)!r}, estimator, finder)), flush=True)
 if (child := os.fork()) == 0:
     print("child", len(estimate_normals({str(PHOTO)!r}, estimator, finder)), flush=True)

