@@ -70,6 +70,7 @@ def test_turning_a_photo_turns_its_normals(estimate, name):
     height, width = photo.shape[:2]
     side = int(np.hypot(height, width)) + 1
     grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1)
+    round_part = np.linalg.norm(grid - 127.5, axis=-1) < 120  # corners are not seen upright
     for degrees in (90, 180, 270, 30):
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
         matrix[:, 2] += [(side - width) / 2, (side - height) / 2]
@@ -78,7 +79,7 @@ def test_turning_a_photo_turns_its_normals(estimate, name):
         x, y = np.moveaxis(there.astype(np.float32), -1, 0)
         normals = cv2.remap(after.normals, x, y, cv2.INTER_LINEAR) @ lean(degrees)
         mask = cv2.remap(after.mask, x, y, cv2.INTER_NEAREST)
-        assert np.mean((mask > 0) == (before.mask > 0)) > 0.88  # corners that are not seen upright
+        assert np.mean((mask > 0)[round_part] == (before.mask > 0)[round_part]) > 0.95
         both = (mask > 0) & (before.mask > 0)
         angle = np.degrees(np.arccos(np.clip((normals * before.normals).sum(-1)[both], -1, 1)))
         assert angle.mean() < 4, degrees
