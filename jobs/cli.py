@@ -11,6 +11,7 @@ from jobs import entry
 COMMANDS = {
     "normals": "Surface normals of every face in a folder or a bucket of photos.",
     "details": "Heads with their wrinkles: proxy, texture, displacement and normal maps, meshes.",
+    "multiview": "One head for the photos of each person, a mesh per photo.",
     "export": "The heads of a run as GLB, OBJ and PLY files.",
     "plan": "List the input of a run and say what the run will take.",
     "status": "Say how far a run is.",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.run.recipe import Recipe
     from pipeline.storage.store import Store
 
-NAMES = ("normals", "details")
+NAMES = ("normals", "details", "multiview")
 
 
 def load_recipe(name: str) -> Recipe:

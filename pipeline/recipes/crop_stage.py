@@ -27,8 +27,8 @@ POINTS_FIELDS = ("points", "visible", "rotation", "points_sigma")
 class CropStage:
     """Takes items of one photo each from bytes to crops, and describes their faces.
 
-    Hands on a dictionary for each face: name -> (window, encoded crop) of the further crops asked for, and
-    "upright" of a head that leans.
+    Hands on a dictionary for each face: name -> (window, encoded crop) of the further crops asked for,
+    "upright" of a head that leans, and "photo_size", the photo's width and height.
 
     Args:
         decode: How to decode.
@@ -83,6 +83,7 @@ class CropStage:
         faces = self._find_faces(image, photo.file.uri)
         handed_on: list[dict[str, Any]] = [
             {shape.name: cut_encoded(image, face.landmarks, shape) for shape in self._shapes}
+            | {"photo_size": (width, height)}
             for face in faces
         ]
         for face, found in zip(faces, handed_on, strict=True):

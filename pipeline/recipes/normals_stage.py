@@ -52,13 +52,15 @@ class NormalsStage:
             return
         found = [face for item in items for face in item.handed_on]
         seen = [
-            face.pop("upright", (None, record["crop_png"])) for face, record in zip(found, faces, strict=True)
+            face.get("upright", (None, record["crop_png"])) for face, record in zip(found, faces, strict=True)
         ]
         estimated = self._estimate(np.stack([decode_png(crop) for _, crop in seen]))
-        sizes = [(item.record["width"], item.record["height"]) for item in items for _ in item.handed_on]
         for index, face in enumerate(found):
             window = CropWindow(**faces[index]["crop_window"])
-            normals, face["mask"], sure = in_photo(estimated, index, seen[index][0], window, sizes[index])
+            normals, face["mask"], sure = in_photo(
+                estimated, index, seen[index][0], window, face["photo_size"]
+            )
+            face.pop("upright", None)
             face["normals"] = encode_normals(normals, self._bits, self._convention)
             if self._with_confidence:
                 face["confidence"] = None if sure is None else sure.clip(0, 1e4).astype(np.float16)

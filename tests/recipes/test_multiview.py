@@ -1,0 +1,122 @@
+"""`facet multiview`: one head for the photos of each person."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+from PIL import Image
+
+from pipeline.config import load_config
+from pipeline.recipes.multiview import RECIPE, MultiviewRun
+from pipeline.recipes.person_record import SCHEMA, check_person
+from pipeline.run.folder import RunRequest
+from pipeline.run.job import run
+from pipeline.run.status import run_status
+from pipeline.run.validate import validate_run
+from pipeline.storage.store import Store
+
+PHOTOS = Path(__file__).resolve().parents[1] / "photos"
+OPTIONS = [
+    "details.texture_size=512",
+    "plan.shard_size=1",
+    "plan.chunk_size=1",
+    "engine.name=local",
+    "engine.cpus=1",
+    "output.files=folder",
+    "output.report=false",
+]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    """Anna in three photos, one of them twice and one no photo; Bert in one; a folder without a face."""
+    folder = tmp_path_factory.mktemp("people")
+    for person in ("anna", "bert", "nobody", "broken"):
+        (folder / person).mkdir()
+    photo = Image.open(PHOTOS / "rendered_2.jpg")
+    photo.save(folder / "anna/1.png")
+    photo.rotate(8, Image.Resampling.BICUBIC).save(folder / "anna/2.jpg", quality=92)
+    shutil.copy(folder / "anna/1.png", folder / "anna/3.png")
+    (folder / "anna/4.jpg").write_bytes(b"no photo")
+    shutil.copy(PHOTOS / "rendered_1.jpg", folder / "bert")
+    Image.new("RGB", (200, 150), "grey").save(folder / "nobody/1.png")
+    (folder / "broken/1.jpg").write_bytes(b"no photo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(people, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("done") / "out"
+    run(RunRequest(RECIPE, str(people), str(out), load_config(MultiviewRun, None, OPTIONS)))
+    return out
+
+
+def rows_of(out: Path) -> dict[str, dict]:
+    rows = ds.dataset(out / "records").to_table().to_pylist()
+    return {row["uri"].rpartition("/")[2]: row for row in rows}
+
+
+def test_every_person_has_one_shape_and_a_head_in_every_photo(done):
+    rows = rows_of(done)
+    anna = rows["anna"]
+    assert [photo["status"] for photo in anna["photos"]] == ["ok", "ok", "left_out", "unsupported_format"]
+    assert anna["photos"][2]["reason"] == "the same file as 1.png"
+    first, second = (face["head"] for face in anna["faces"])
+    assert first["identity"] == second["identity"]
+    turn = np.reshape(second["rotation"], (3, 3)) @ np.reshape(first["rotation"], (3, 3)).T
+    assert abs(np.degrees(np.arctan2(turn[1, 0], turn[0, 0])) - 8) < 3
+    assert [cost["stage"] for cost in anna["costs"]] == ["mean", "points", "normals"]
+    assert all(cost["after"] < cost["before"] for cost in anna["costs"])
+    assert len(rows["bert"]["faces"]) == 1
+
+
+def test_who_cannot_be_reconstructed_has_a_record_that_says_why(done):
+    rows = rows_of(done)
+    assert (rows["nobody"]["status"], rows["nobody"]["faces"]) == ("no_face", [])
+    assert rows["broken"]["error_code"] == "unsupported_format"
+    assert rows["broken"]["photos"][0]["status"] == "unsupported_format"
+
+
+def test_what_is_written_is_sound(done):
+    assert validate_run(RECIPE, str(done)).sound
+    assert run_status(Store(str(done))).status == "complete"
+    names = {path.name.partition("-")[2] for path in (done / "files").rglob("*.*")}
+    assert {"0-texture.jpg", "0-displacement.png", "0-normal.png"} <= names
+    assert ds.dataset(done / "records").to_table().schema.names == SCHEMA.names
+
+
+def test_records_that_contradict_themselves_are_found(done):
+    anna = rows_of(done)["anna"]
+    config = load_config(MultiviewRun, None, OPTIONS)
+    assert list(check_person(anna, config, True)) == []
+    assert "say" in next(check_person(anna | {"faces": anna["faces"][:1]}, config, True))
+    assert "no photos" in next(check_person(anna | {"photos": []}, config, True))
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same(people, done, tmp_path):
+    out = tmp_path / "out"
+    killer = (
+        "import os, signal, sys\n"
+        "from pipeline.config import load_config\n"
+        "from pipeline.recipes.multiview import RECIPE\n"
+        "from pipeline.run.folder import RunRequest\n"
+        "from pipeline.run.job import run\n"
+        "source, out, *options = sys.argv[1:]\n"
+        "run(RunRequest(RECIPE, source, out, load_config(RECIPE.config, None, options)),\n"
+        "    watch=lambda counts: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", killer, str(people), str(out), *OPTIONS], env=os.environ, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    run(RunRequest(RECIPE, str(people), str(out), load_config(MultiviewRun, None, OPTIONS)))
+    assert rows_of(out) == rows_of(done)
