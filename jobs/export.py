@@ -12,11 +12,12 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.geometry.mesh_files import UNITS
 from pipeline.geometry.mesh_files.folder import FORMATS
 from pipeline.recipes import find_run
-from pipeline.recipes.details import RECIPE
 from pipeline.recipes.head_export import export_run
 from pipeline.run import logs
 from pipeline.storage.store import Store
 from pipeline.words import quantity
+
+WITH_HEADS = ("details", "multiview")
 
 
 def one_or_more(choices: tuple[str, ...]) -> Any:
@@ -64,8 +65,9 @@ def command(
 ) -> None:
     """Write the heads of the run in OUT to HEADS: a folder <photo>-<id>-<face> for every face.
 
-    Beside the meshes lie the maps, camera.json (the photo's camera), displacement.json (how to use the map)
-    and a script for Blender. Both OUT and HEADS may be URLs. Of the configuration read.storage is used.
+    Of a run over people they are named <person>-<photo>-<id>. Beside the meshes lie the maps, camera.json
+    (the photo's camera), displacement.json (how to use the map) and a script for Blender. Both OUT and HEADS
+    may be URLs. Of the configuration read.storage is used.
     """
     logs.set_up(False)
     export(output, heads, config, overrides, **options)
@@ -78,8 +80,11 @@ def export(output: str, heads: str, config: str | None, overrides: tuple[str, ..
         OutputError: It is no run of heads.
     """
     recipe, store, settings = find_run(output, config, overrides)
-    if recipe.name != RECIPE.name:
-        raise OutputError(f"{store.url} holds a run of `facet {recipe.name}`, heads are of `facet details`.")
+    if recipe.name not in WITH_HEADS:
+        raise OutputError(
+            f"{store.url} holds a run of `facet {recipe.name}`, heads are of `facet details` and "
+            "`facet multiview`."
+        )
     target = Store(heads, settings.read.storage)
     count = sum(1 for _ in export_run(store, target, **options))
     click.echo(f"{quantity(count, 'head')} in {target.url}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.details.export import Part, Space, export_head
 from pipeline.details.kit import head_kit
 from pipeline.recipes.head_record import pictures_of, read_head
+from pipeline.recipes.person_record import photo_rows
 from pipeline.redact import shown_uri
 from pipeline.run.markers import committed_shards, records_name
 from pipeline.run.records import OK
@@ -21,17 +22,22 @@ LONGEST_NAME = 60
 """Characters of the photo's name in that of a folder."""
 
 
-def folder_name(uri: str, number: int, face: int) -> str:
-    """Name of a face's folder, `<photo stem>-<id>-<face>`, safe on any file system.
+def folder_name(uri: str, number: int, face: int | None, person: str | None = None) -> str:
+    """Name of a face's folder, safe on any file system: `<photo stem>-<id>-<face>`.
 
     Args:
         uri: The photo.
         number: Its id.
-        face: Index of the face.
+        face: Index of the face; None where a photo has no more than one.
+        person: Where the person's photos are; their name goes before.
     """
-    name = shown_uri(uri).rstrip("/").rsplit("/", 1)[-1]
-    stem = re.sub(r"[^\w.-]+", "_", name.rsplit(".", 1)[0])[:LONGEST_NAME].strip(".-_")
-    return f"{stem or 'photo'}-{number % 2**64:016x}-{face}"
+    stem = _safe(shown_uri(uri).rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]) or "photo"
+    of_person = f"{_safe(shown_uri(person).rstrip('/').rsplit('/', 1)[-1]) or 'person'}-" if person else ""
+    return f"{of_person}{stem}-{number % 2**64:016x}" + ("" if face is None else f"-{face}")
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME].strip(".-_")
 
 
 def export_run(
@@ -65,7 +71,8 @@ def export_run(
         for face in row["faces"]:
             if face["head"] is None:
                 continue
-            name = folder_name(row["uri"], row["id"], face["index"])
+            person = row.get("person")
+            name = folder_name(row["uri"], row["id"], None if person else face["index"], person)
             head = read_head(face["head"], row["width"], row["height"], kit)
             pictures = pictures_of(face["head"])
             files = export_head(
@@ -77,11 +84,11 @@ def export_run(
 
 
 def rows_with_heads(run: Store) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a run's records that have heads, one in memory at a time."""
-    columns = ["id", "uri", "width", "height", "status", "faces"]
+    """Yields the rows of a run's records that have heads, one in memory at a time; people's photo by photo."""
+    columns = ["id", "uri", "width", "height", "status", "photos", "faces"]
     for shard in sorted(committed_shards(run)):
         with run.open(records_name(shard)) as file:
             for batch in pq.ParquetFile(file).iter_batches(1, columns=columns):
                 (row,) = batch.to_pylist()
                 if row["status"] == OK:
-                    yield row
+                    yield from photo_rows(row) if "photos" in row else [row]

@@ -85,7 +85,7 @@ def _view(row: dict[str, Any], face: dict[str, Any], head: Head, photo: np.ndarr
     side = len(picture)
     x, y = window.to_crop(head.view.centre, side)
     return HeadView(
-        name=shown_uri(row["uri"]).rstrip("/").rsplit("/", 1)[-1],
+        name=" / ".join(map(_name, filter(None, (row.get("person"), row["uri"])))),
         photo=encode_jpeg(picture),
         size=(side, side),
         focal=head.view.focal * side / window.size,
@@ -95,6 +95,10 @@ def _view(row: dict[str, Any], face: dict[str, Any], head: Head, photo: np.ndarr
         translation=head.view.translation,
         facts=_facts(row, head),
     )
+
+
+def _name(uri: str) -> str:
+    return shown_uri(uri).rstrip("/").rsplit("/", 1)[-1]
 
 
 def _smaller(pictures: HeadPictures, head: Head) -> HeadPictures:
@@ -114,6 +118,7 @@ def _facts(row: dict[str, Any], head: Head) -> list[tuple[str, str]]:
     doubts = [("Doubtful", "points and normals contradict each other")] if quality.disagree else []
     return [
         ("Photo", shown_uri(row["uri"])),
+        *(("Left out", f"{_name(photo['uri'])}: {photo['reason']}") for photo in row.get("left_out", ())),
         ("Action units, 0 to 5", shown or "none"),
         ("From the camera", f"{-head.view.position[2]:.0f} cm"),
         ("Points off", f"{quality.points_share:.1%} of the face"),

@@ -70,11 +70,21 @@ _OPTIONS = head_record.FORMAT.parquet | {
 
 
 def photo_rows(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields for every photo of a person with a head the record that `facet details` would write of it."""
+    """Yields for every photo of a person with a head the record that `facet details` would write of it.
+
+    The first says under "left_out" which photos were not used, and all under "person" where they are.
+    """
+    left_out = [photo for photo in row["photos"] if photo["status"] != "ok"]
     for face in row["faces"]:
         photo = row["photos"][face["photo"]]
         alone = {name: value for name, value in face.items() if name != "photo"}
-        yield row | photo | {"status": "ok", "faces": [alone | {"index": 0}]}
+        yield photo | {
+            "person": row["uri"],
+            "left_out": left_out,
+            "status": "ok",
+            "faces": [alone | {"index": 0}],
+        }
+        left_out = []
 
 
 def check_person(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:

@@ -120,7 +120,7 @@ class Recipe:
             it: name -> {"name", and "sha256" where it has one, ...}.
         joins: Whether photos with the same bytes have the same results.
         device: Where the network computes, as far as the configuration says: auto, cpu, cuda or cuda:N.
-        report: Writes the page of a run, and returns where it is.
+        report: Writes the page of a run, and returns where it is; None where there is nothing to show.
         free: Fields of the configuration that may differ when a run is resumed, beside the engine's own.
         retried: Fields that may differ when items are tried again, beside those.
         packages: Packages whose versions are noted, beside the engine's own.
@@ -135,7 +135,7 @@ class Recipe:
     models: Callable[[Any], dict[str, dict[str, str]]] = no_models
     joins: Callable[[Any], bool] = always
     device: Callable[[Any], str] = on_cpu
-    report: Callable[[Store, Any], str] | None = None
+    report: Callable[[Store, Any], str | None] | None = None
     free: tuple[str, ...] = ()
     retried: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()

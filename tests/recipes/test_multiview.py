@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import load_config
+from pipeline.recipes.head_export import export_run
 from pipeline.recipes.multiview import RECIPE, MultiviewRun
 from pipeline.recipes.person_record import SCHEMA, check_person
 from pipeline.run.folder import RunRequest
@@ -91,6 +92,16 @@ def test_what_is_written_is_sound(done):
     names = {path.name.partition("-")[2] for path in (done / "files").rglob("*.*")}
     assert {"0-texture.jpg", "0-displacement.png", "0-normal.png"} <= names
     assert ds.dataset(done / "records").to_table().schema.names == SCHEMA.names
+
+
+def test_heads_are_exported_photo_by_photo_with_the_same_vertices(done, tmp_path):
+    folders = list(export_run(Store(str(done)), Store(str(tmp_path)), formats=["obj"]))
+    assert [folder.rpartition("-")[0] for folder in folders] == ["anna-1", "anna-2", "bert-rendered_1"]
+    counts = {
+        sum(line.startswith("v ") for line in (tmp_path / folder / "proxy.obj").read_text().splitlines())
+        for folder in folders
+    }
+    assert len(counts) == 1
 
 
 def test_records_that_contradict_themselves_are_found(done):
