@@ -84,7 +84,7 @@ def export_run(
 
 
 def rows_with_heads(run: Store) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a run's records that have heads, one in memory at a time; people's photo by photo."""
+    """Yields the rows of a run's records that have heads, one at a time; people's photo by photo."""
     columns = ["id", "uri", "width", "height", "status", "photos", "faces"]
     for shard in sorted(committed_shards(run)):
         with run.open(records_name(shard)) as file:

@@ -89,8 +89,12 @@ def test_who_cannot_be_reconstructed_has_a_record_that_says_why(done):
 def test_what_is_written_is_sound(done):
     assert validate_run(RECIPE, str(done)).sound
     assert run_status(Store(str(done))).status == "complete"
-    names = {path.name.partition("-")[2] for path in (done / "files").rglob("*.*")}
-    assert {"0-texture.jpg", "0-displacement.png", "0-normal.png"} <= names
+    names = [path.name for path in (done / "files").rglob("*.*")]
+    assert sorted(name.partition("-")[0] for name in names if name.endswith("-0-texture.jpg")) == [
+        "1",
+        "2",
+        "rendered_1",
+    ]
     assert ds.dataset(done / "records").to_table().schema.names == SCHEMA.names
 
 
