@@ -111,7 +111,7 @@ def test_bad_photos_cost_one_record_each_and_nothing_else(photos, undisturbed, r
     assert codes == {number: CODES[fault] for number, fault in BAD.items()}
     # The same detector on the same photos, of which none is bad in its eyes.
     options = [f"normals.weights={random_weights}", "plan.shard_size=8", "plan.chunk_size=2"]
-    options += ["output.report=false", "engine.name=local", "engine.cpus=1", "detect.mode=fast"]
+    options += ["output.report=false", "engine.name=local", "engine.cpus=1", "detect.mode=dlib"]
     run_normals(str(photos), str(tmp_path), load_config(NormalsRun, None, options), say=lambda line: None)
     good = [number for number in range(PHOTOS) if number not in BAD]
     harmless = rows_of(tmp_path)
