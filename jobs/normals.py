@@ -13,7 +13,6 @@ from pipeline.errors import FacetError, FailureLimitError
 
 # All else is imported where it is used: what is mistyped is said at once.
 if TYPE_CHECKING:
-    from pipeline.recipes.normals import NormalsRun
     from pipeline.run.folder import OnExisting, RunRequest
 
 FIELDS = {
@@ -70,14 +69,6 @@ def given_fields(fields: dict[str, str], options: dict[str, Any]) -> list[str]:
     ]
 
 
-def run_config(config: str | None, overrides: tuple[str, ...], options: dict[str, Any]) -> NormalsRun:
-    """Returns the configuration that a command line means."""
-    from pipeline.config import load_config
-    from pipeline.recipes.normals import NormalsRun
-
-    return load_config(NormalsRun, config, [*overrides, *given_fields(FIELDS, options)])
-
-
 def carry_out(request: RunRequest, on_existing: OnExisting) -> None:
     """Carries a run out and says how it ended; exit code 1 when it is complete but went wrong."""
     from pipeline.processes import leave_out_pandas
@@ -124,12 +115,13 @@ def command(
     whatever the photo is like, and report/index.html. A run that was stopped goes on when the command is
     repeated.
     """
-    from pipeline.recipes.normals import RECIPE
+    from pipeline.config import load_config
+    from pipeline.recipes.normals import RECIPE, NormalsRun
     from pipeline.run import logs
     from pipeline.run.folder import RunRequest
 
     logs.set_up(log_json)
-    settings = run_config(config, overrides, options)
+    settings = load_config(NormalsRun, config, [*overrides, *given_fields(FIELDS, options)])
     carry_out(RunRequest(RECIPE, source, output, settings, limit), on_existing)
 
 

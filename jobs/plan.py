@@ -8,8 +8,9 @@ from typing import Any, Literal
 import click
 
 from jobs import entry
-from jobs.normals import run_config, run_options
-from pipeline.recipes.normals import RECIPE
+from jobs.normals import FIELDS, given_fields, run_options
+from pipeline.config import load_config
+from pipeline.recipes import NAMES, load_recipe
 from pipeline.run import logs
 from pipeline.run.estimate import describe_estimate, find_resources
 from pipeline.run.folder import RunRequest, make_plan
@@ -19,6 +20,14 @@ from pipeline.run.summary import summarise_plan
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.argument("output")
+@click.option(
+    "--recipe",
+    "name",
+    type=click.Choice(NAMES),
+    default="normals",
+    show_default=True,
+    help="The job.",
+)
 @click.option("--extend", is_flag=True, help="Add photos that are not in the plan of OUTPUT yet.")
 @click.option(
     "--on-existing",
@@ -32,6 +41,7 @@ def command(
     source: str,
     output: str,
     *,
+    name: str,
     extend: bool,
     on_existing: Literal["fail", "overwrite"],
     limit: int | None,
@@ -42,22 +52,24 @@ def command(
 ) -> None:
     """List the photos of INPUT, cut them into shards, and say what the run will take.
 
-    `facet normals INPUT OUTPUT` with the same options goes on from the plan; without one it makes its own.
+    `facet normals INPUT OUTPUT` (or the job that --recipe names) with the same options goes on from the plan;
+    without one it makes its own.
     With --extend new photos become new shards: what is planned or done already stays as it is, photos that
     are gone included.
 
     Time and price follow from the rates and prices in the section `estimate` of the configuration.
     """
     logs.set_up(log_json)
-    settings = run_config(config, overrides, options)
+    recipe = load_recipe(name)
+    settings = load_config(recipe.config, config, [*overrides, *given_fields(FIELDS, options)])
     try:
-        request = RunRequest(RECIPE, source, output, settings, limit)
+        request = RunRequest(recipe, source, output, settings, limit)
         planned = make_plan(request, extend=extend, on_existing=on_existing)
     except KeyboardInterrupt:
         logs.say("Stopped. What was planned before stays as it is.")
         sys.exit(130)
-    resources = find_resources(RECIPE, settings)
-    estimate = describe_estimate(RECIPE, planned.images_left, resources, settings.estimate)
+    resources = find_resources(recipe, settings)
+    estimate = describe_estimate(recipe, planned.images_left, resources, settings.estimate)
     click.echo("\n".join([*summarise_plan(planned), *estimate]))
 
 

@@ -82,6 +82,17 @@ def test_run_goes_on_from_its_plan(facet, source, tmp_path):
     assert run_status(store).status == "complete"
 
 
+def test_any_recipe_is_planned(facet, source, tmp_path):
+    add_files(source / "anna", range(2))
+    done = facet(plan, "--recipe", "multiview", "--set", "estimate.cpus=1", "--set", "estimate.gpus=0")
+    assert "7 photos, 0.0 MB, in 1 shard." in done.stdout
+    planned = read_plan(Store(str(tmp_path / "out")))
+    assert planned is not None
+    assert (planned.images, planned.items) == (7, 2)
+    done = facet(normals, code=OutputError)
+    assert "multiview" in str(done.exception)
+
+
 def test_plan_that_is_there_is_not_made_again(facet, source, tmp_path):
     facet(plan)
     add_files(source, range(5, 6))
