@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,12 +45,14 @@ class CustomDetector:
             ImageError: Code detector_failed: it failed, or answered with something else than boxes.
         """
         try:
-            answer = self._find(image.copy())  # it may draw into it
-            return detections(answer)
+            return detections(self._find(image.copy()))  # it may draw into it
         except (FacetError, MemoryError):
             raise
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            own = place.filename == __file__
+            where = "" if own else f" ({Path(place.filename).name}, line {place.lineno})"
+            words = f"{type(error).__name__}: {error}{where}"
             raise ImageError(f"The detector {self._name} failed: {words}.", FAILED) from error
 
 

@@ -103,7 +103,7 @@ def test_folder_of_photos_to_one_record(people, tmp_path, monkeypatch, engine):
     store = Store(str(out))
     command = [sys.executable, "-c", KILLED, str(people), str(out), *options(engine)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
-    assert run_status(store).status == "running"
+    assert run_status(store).status in ("starting", "running")  # a sign of life is up to 10 s old
 
     done = run(request(people, out, engine))
     assert shard_bytes(out) == shard_bytes(alone)

@@ -124,6 +124,7 @@ class TestStage:
         (item,) = self.run(detect, encode(photo, "PNG")).items
         assert len(item.handed_on) == len(item.record["faces"]) == 2
         for face, crops, box in zip(item.record["faces"], item.handed_on, (100, 60), strict=True):
+            assert crops.pop("photo_size") == (photo.shape[1], photo.shape[0])
             assert list(crops) == ["wide", "fine", "small"]
             windows, images = zip(*crops.values(), strict=True)
             assert [window.size for window in windows] == [2 * box, 3 * box // 2, 6 * box // 5]
@@ -136,7 +137,7 @@ class TestStage:
         (with_shapes,) = self.run(detect, content).items
         (without,) = self.run(detect, content, shapes=()).items
         assert pickle.dumps(with_shapes.record) == pickle.dumps(without.record)
-        assert without.handed_on == [{}, {}]
+        assert without.handed_on == [{"photo_size": (WIDTH, HEIGHT)}] * 2
 
     def test_a_photo_without_faces_hands_nothing_on(self, detect, photo):
         items = self.run(detect, encode(photo, "PNG"), encode(photo[::2], "PNG")).items
@@ -183,7 +184,7 @@ class TestStage:
         chunk = self.run(detect, content, encode(photo[::2], "PNG"), b"damaged", isolated=isolated)
         assert [photo.data for item in chunk.items for photo in item.photos] == [None] * 3
         faces, crops = chunk.items[0].record["faces"], chunk.items[0].handed_on
-        encoded = [data for face in crops for _, data in face.values()]
+        encoded = [face[shape.name][1] for face in crops for shape in SHAPES]
         encoded += [face[name] for face in faces for name in ("crop_png", "mask_png")]
         assert len(pickle.dumps(chunk, protocol=5)) < sum(map(len, encoded)) + 10_000
         assert len(content) > 500_000

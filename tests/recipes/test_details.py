@@ -235,7 +235,7 @@ def test_run_is_killed_goes_on_is_retried_and_is_the_same(tmp_path, monkeypatch)
 
     command = [sys.executable, "-c", KILLED, str(photos), str(out), *OPTIONS]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
-    assert run_status(Store(str(out))).status == "running"
+    assert run_status(Store(str(out))).status in ("starting", "running")  # a sign is up to 10 s old
     done = run(RunRequest(RECIPE, str(photos), str(out), config))
     assert shard_bytes(out) == shard_bytes(alone)
     assert done.counts.statuses == {"ok": 3, "no_face": 1, "failed": 1}

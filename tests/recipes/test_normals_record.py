@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DecodeError
 from pipeline.images.items import ListedFile, ListedItem
+from pipeline.recipes import NAMES, load_recipe
 from pipeline.recipes.crop_stage import POINTS_FIELDS
 from pipeline.recipes.face_record import CROP_WINDOW, FACE, FORMAT, SCHEMA
 from pipeline.run import records
@@ -69,9 +70,13 @@ def test_every_field_is_described():
 def test_error_codes_are_those_of_the_readme():
     (table,) = re.findall(r"<!-- codes -->\n(.*?)<!-- /codes -->", README.read_text("utf-8"), re.DOTALL)
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    codes = [FORMAT.empty, *FORMAT.codes, *records.ERROR_CODES]
-    assert set(named) <= set(codes)
-    assert len(set(codes)) == len(codes)
+    formats = [load_recipe(name).record for name in NAMES]
+    for form in formats:
+        codes = [form.empty, *form.codes, *records.ERROR_CODES]
+        assert len(set(codes)) == len(codes)
+    assert set(named) <= {code for form in formats for code in (form.empty, *form.codes)} | set(
+        records.ERROR_CODES
+    )
 
 
 def test_records_survive_parquet_with_their_types():

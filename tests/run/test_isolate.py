@@ -227,7 +227,11 @@ def test_process_that_cannot_start_is_said(monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [["detect.mode=custom"], ["detect.detector=a:b"], ["detect.mode=custom", "detect.detector=os.system"]],
+    [
+        ["detect.mode=custom"],
+        ["detect.mode=dlib", "detect.detector=a:b"],
+        ["detect.mode=custom", "detect.detector=os.system"],
+    ],
 )
 def test_detector_and_mode_belong_together(options):
     with pytest.raises(ConfigError, match="detector"):

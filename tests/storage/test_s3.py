@@ -339,7 +339,8 @@ class TestListing:
             return [data.decode() for data in contents]
 
         assert found(f"s3://{bucket}") == sorted(set(keys) - {"d/"})
-        assert found(f"s3://{bucket}/d") == ["d"]
+        with pytest.raises(InputError, match="neither a photo nor a list"):
+            found(f"s3://{bucket}/d")  # the object, not the folder
         assert found(f"s3://{bucket}/d/") == ["d/e.jpg"]
         assert found(f"s3://{bucket}/[f].jpg") == ["[f].jpg"]
         assert found(f"s3://{bucket}/g/*/*.jpg") == ["g/h/i.jpg"]
