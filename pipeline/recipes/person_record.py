@@ -26,8 +26,10 @@ PHOTO = pa.struct(
         field(
             "status",
             pa.string(),
-            "ok: a head is fitted to it; rejected: it does not show this person, or no head fits; left_out: "
-            "there are enough others, or it is there twice; else the code of what is wrong with it.",
+            "ok: it can be used, and of a record that is ok a head is fitted to it; "
+            "rejected: it does not show this person, or no head fits; "
+            "left_out: there are enough others, or it is there twice; "
+            "else the code of what is wrong with it.",
         ),
         field("reason", pa.string(), "Why it is not used; null when ok."),
         *(PHOTO_SCHEMA.field(name) for name in _FACTS),
@@ -89,8 +91,10 @@ def photo_rows(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def check_person(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:
     """Yields what is wrong with a record; see `pipeline.run.recipe.RecordFormat.check`."""
+    if row["status"] != "ok":
+        return
     photos = row["photos"] or []
-    if row["status"] == "ok" and not photos:
+    if not photos:
         yield "has no photos"
     numbers = [face["photo"] for face in row["faces"]]
     used = [k for k, photo in enumerate(photos) if photo["status"] == "ok"]

@@ -114,6 +114,17 @@ def test_records_that_contradict_themselves_are_found(done):
     assert list(check_person(anna, config, True)) == []
     assert "say" in next(check_person(anna | {"faces": anna["faces"][:1]}, config, True))
     assert "no photos" in next(check_person(anna | {"photos": []}, config, True))
+    assert not list(check_person(anna | {"status": "failed", "faces": []}, config, True))
+
+
+def test_a_person_whom_no_head_fits_is_a_sound_record(people, tmp_path):
+    shutil.copytree(people / "bert", tmp_path / "people/bert")
+    settings = load_config(MultiviewRun, None, [*OPTIONS, "person.most_angle=0.1"])
+    run(RunRequest(RECIPE, str(tmp_path / "people"), str(tmp_path / "out"), settings))
+    bert = rows_of(tmp_path / "out")["bert"]
+    assert (bert["status"], bert["error_code"], bert["faces"]) == ("failed", "fit_failed", [])
+    assert "contradict" in bert["error_message"]
+    assert validate_run(RECIPE, str(tmp_path / "out")).sound
 
 
 @pytest.mark.slow
