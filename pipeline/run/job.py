@@ -7,7 +7,9 @@ committed. All of them end with the same records; what they have both worked on 
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -300,13 +302,29 @@ def stoppable() -> Iterator[None]:
         yield
         return
 
+    active = True
+
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def again() -> None:
+        if active:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        # Python drops what is raised while it cleans up, a signal's exception too.
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(0.1, again).start()
+        else:
+            hook(unraisable)
+
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = swallowed
     try:
         yield
     finally:
+        active = False
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -396,6 +397,19 @@ class TestStopping:
         assert committed_shards(Store(str(out))) == {0, 1, 2}
         assert set(rows_of(out)["status"].to_pylist()) == {"ok"}
         check_goes_on(waiting_photos, out, random_weights, undisturbed)
+
+    def test_a_signal_that_comes_while_python_cleans_up_is_not_lost(self):
+        class Cleaned:
+            def __del__(self):
+                signal.raise_signal(signal.SIGTERM)
+
+        def work():
+            with job.stoppable():
+                Cleaned()
+                threading.Event().wait(60)
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
 
     def test_killed_run_goes_on(self, started, waiting_photos, tmp_path, random_weights, undisturbed):
         started().kill()
