@@ -7,11 +7,10 @@ from typing import Any
 import click
 
 from jobs import entry
-from jobs.export import export, one_or_more
+from jobs.export import export, export_option
 from jobs.normals import FIELDS, carry_out, given_fields, on_existing_option, run_options
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
-from pipeline.geometry.mesh_files.folder import FORMATS
 from pipeline.recipes.details import RECIPE, DetailsRun
 from pipeline.run import logs
 from pipeline.run.folder import OnExisting, RunRequest
@@ -47,13 +46,7 @@ def action_units(_: click.Context, __: click.Parameter, text: str | None) -> str
 @click.option(
     "--action-units", "units", metavar="AU12=3,AU6=2", callback=action_units, help="A hint, 0 to 5 each."
 )
-@click.option(
-    "--export",
-    "formats",
-    metavar="glb,obj,ply",
-    callback=one_or_more(FORMATS),
-    help="Also write the fitted heads as such files, to OUTPUT/heads; see `facet export`.",
-)
+@export_option
 @on_existing_option
 @run_options
 def command(

@@ -34,6 +34,16 @@ def one_or_more(choices: tuple[str, ...]) -> Any:
     return read
 
 
+export_option = click.option(
+    "--export",
+    "formats",
+    metavar="glb,obj,ply",
+    callback=one_or_more(FORMATS),
+    help="Also write the fitted heads as such files, to OUTPUT/heads; see `facet export`.",
+)
+"""Of the jobs that make heads."""
+
+
 @click.command()
 @click.argument("output", metavar="OUT")
 @click.argument("heads", metavar="HEADS")

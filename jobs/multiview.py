@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from jobs import entry
-from jobs.export import export, one_or_more
+from jobs.export import export, export_option
 from jobs.normals import FIELDS, carry_out, given_fields, on_existing_option, run_options
 from pipeline.config import load_config
-from pipeline.geometry.mesh_files.folder import FORMATS
 from pipeline.recipes.multiview import RECIPE, MultiviewRun
 from pipeline.run import logs
 from pipeline.run.folder import OnExisting, RunRequest
@@ -29,13 +28,7 @@ OWN_FIELDS = {
 @click.option("--most-photos", metavar="N", help="Photos of a person that are used: those that differ most.")
 @click.option("--detail-level", type=click.Choice(["2", "3"]), help="How often the face is divided.")
 @click.option("--texture-size", metavar="TEXELS", help="Side of the maps, 512 to 4096.")
-@click.option(
-    "--export",
-    "formats",
-    metavar="glb,obj,ply",
-    callback=one_or_more(FORMATS),
-    help="Also write the fitted heads as such files, to OUTPUT/heads; see `facet export`.",
-)
+@export_option
 @on_existing_option
 @run_options
 def command(

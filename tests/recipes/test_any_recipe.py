@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
 import thumbnails
+from killed_after import kill_after
 from PIL import Image
 from thumbnails import RECIPE
 
@@ -31,23 +29,6 @@ BROKEN, BLACK, SAME = 4, 7, 2
 """A folder without a PNG, one of black photos, and one with the bytes of folder 0."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # Ray's own
-
-KILLED = """
-import os, signal, sys
-from thumbnails import RECIPE
-from pipeline.config import load_config
-from pipeline.run.folder import RunRequest
-from pipeline.run.job import run
-
-seen = []
-def watch(counts):
-    seen.append(counts)
-    if len(seen) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-source, out, *options = sys.argv[1:]
-run(RunRequest(RECIPE, source, out, load_config(RECIPE.config, None, options)), watch=watch)
-"""
 
 
 def png(shade: int) -> bytes:
@@ -101,8 +82,7 @@ def test_folder_of_photos_to_one_record(people, tmp_path, monkeypatch, engine):
     planned = make_plan(request(people, out, engine)).plan
     assert (planned.items, planned.images, planned.shards) == (FOLDERS, 34, 3)
     store = Store(str(out))
-    command = [sys.executable, "-c", KILLED, str(people), str(out), *options(engine)]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    kill_after(3, "thumbnails", people, out, options(engine))
     assert run_status(store).status in ("starting", "running")  # a sign of life is up to 10 s old
 
     done = run(request(people, out, engine))

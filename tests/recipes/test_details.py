@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from killed_after import kill_after
 from posed_faces import camera, take
 
 from pipeline.config import load_config
@@ -197,24 +195,6 @@ def test_every_field_is_described():
     assert SCHEMA.names == list(RECIPE.record.schema.names)
 
 
-KILLED = """
-import os, signal, sys
-from pipeline.config import load_config
-from pipeline.recipes.details import RECIPE
-from pipeline.run.folder import RunRequest
-from pipeline.run.job import run
-
-seen = []
-def watch(counts):
-    seen.append(counts)
-    if len(seen) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-source, out, *options = sys.argv[1:]
-run(RunRequest(RECIPE, source, out, load_config(RECIPE.config, None, options)), watch=watch)
-"""
-
-
 def shard_bytes(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("[rf]*/shard-*")}
 
@@ -233,8 +213,7 @@ def test_run_is_killed_goes_on_is_retried_and_is_the_same(tmp_path, monkeypatch)
     alone, out = tmp_path / "alone", tmp_path / "out"
     run(RunRequest(RECIPE, str(photos), str(alone), config))
 
-    command = [sys.executable, "-c", KILLED, str(photos), str(out), *OPTIONS]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    kill_after(2, "pipeline.recipes.details", photos, out, OPTIONS)
     assert run_status(Store(str(out))).status in ("starting", "running")  # a sign is up to 10 s old
     done = run(RunRequest(RECIPE, str(photos), str(out), config))
     assert shard_bytes(out) == shard_bytes(alone)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from killed_after import kill_after
 from PIL import Image
 
 from pipeline.config import load_config
@@ -130,19 +127,6 @@ def test_a_person_whom_no_head_fits_is_a_sound_record(people, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same(people, done, tmp_path):
     out = tmp_path / "out"
-    killer = (
-        "import os, signal, sys\n"
-        "from pipeline.config import load_config\n"
-        "from pipeline.recipes.multiview import RECIPE\n"
-        "from pipeline.run.folder import RunRequest\n"
-        "from pipeline.run.job import run\n"
-        "source, out, *options = sys.argv[1:]\n"
-        "run(RunRequest(RECIPE, source, out, load_config(RECIPE.config, None, options)),\n"
-        "    watch=lambda counts: os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", killer, str(people), str(out), *OPTIONS], env=os.environ, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    kill_after(1, "pipeline.recipes.multiview", people, out, OPTIONS)
     run(RunRequest(RECIPE, str(people), str(out), load_config(MultiviewRun, None, OPTIONS)))
     assert rows_of(out) == rows_of(done)
