@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +33,11 @@ from pipeline.assets.locate import ICT_FACEKIT_FILE, ICT_FACEKIT_FOLDER
 from pipeline.assets.obj import read_obj, read_vertices
 from pipeline.config import Section
 from pipeline.errors import AssetsError
+
+_KEYS = {
+    *("neutral", "identity", "expression", "expression_names", "faces", "faces_uv", "uv"),
+    *("face_material", "material_names", "landmarks68"),
+}
 
 
 class Manifest(Section):
@@ -123,12 +128,27 @@ def verify(path: Path, manifest: Manifest | None = None) -> None:
     Raises:
         AssetsError: It cannot be read (asset_malformed) or holds something else (asset_checksum).
     """
+    _check_content(load.__wrapped__(path), manifest or pinned_manifest(), path)
+
+
+@lru_cache(maxsize=1)
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of an archive, not to be changed (a second; the last one is kept).
+
+    Raises:
+        AssetsError: It cannot be read, or lacks some (asset_malformed).
+    """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             archive = {key: file[key] for key in file.files}
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged files
+    except Exception as error:  # zipfile, lzma and numpy raise many kinds on damaged files
         raise AssetsError(f"{path} cannot be read: {error}.", code="asset_malformed") from error
-    _check_content(archive, manifest or pinned_manifest(), path)
+    if lacking := _KEYS - archive.keys():
+        raise AssetsError(
+            f"{path} is not the ICT-FaceKit model: it lacks {', '.join(sorted(lacking))}.",
+            code="asset_malformed",
+        )
+    return archive
 
 
 def content_digest(archive: dict[str, np.ndarray]) -> str:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from pipeline.assets import find_ict_facekit
-from pipeline.errors import AssetsError
+from pipeline.assets.ict_facekit import content_digest, load
 from pipeline.geometry.raster import nearness_map
+from pipeline.weights import shipped_folder
 
 DROPPED = ("M_LacrimalFluid", "M_EyeBlend", "M_EyeOcclusion", "M_EyeLashes", "M_IrisLeft", "M_IrisRight")
 """Materials that are not drawn."""
@@ -36,7 +37,8 @@ NARROW_FACE_VERTICES = 6706
 MAX_GAZE = np.radians([35.0, 25.0])
 """Largest turn of the eyes, sideways and up or down, in radians."""
 
-_REQUIRED = ("neutral", "identity", "expression", "expression_names", "faces", "face_material")
+OCCLUSION_FILE = "ict_facekit_occlusion.npz"
+"""The baked ambient occlusion, in the folder of the weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,9 @@ class FaceModel:
 
 @lru_cache(maxsize=4)
 def load_face_model(path: str | Path | None = None, device: str = "cpu") -> FaceModel:
-    """Loads the head model and bakes its ambient occlusion (about two seconds; cached in the process).
+    """Loads the head model (a second; cached in the process).
+
+    Its ambient occlusion comes with Facet; that of another model is baked (some seconds).
 
     Args:
         path: `ict_facekit.npz` or its folder; None looks at FACET_ASSETS and the user's asset folder.
@@ -95,14 +99,34 @@ def load_face_model(path: str | Path | None = None, device: str = "cpu") -> Face
     Raises:
         AssetsError: The model is not there or is not what it should be.
     """
-    file = find_ict_facekit(path)
-    try:
-        with np.load(file) as archive:
-            arrays = {name: archive[name] for name in (*_REQUIRED, "material_names", "landmarks68")}
-    except (OSError, ValueError, KeyError) as error:
-        raise AssetsError(f"{file} is not the ICT-FaceKit model: {error}. Fetch it again.") from error
+    arrays = load(find_ict_facekit(path))
     model = _assemble(arrays)
-    return replace(model, occlusion=_bake_occlusion(model)).to(device)
+    with np.load(shipped_folder() / OCCLUSION_FILE) as stored:
+        known = str(stored["sha256"]) == _occluders_digest(arrays)
+        occlusion = torch.from_numpy(stored["occlusion"]) if known else bake_occlusion(model)
+    return replace(model, occlusion=occlusion).to(device)
+
+
+def write_occlusion(path: str | Path | None = None, target: Path | None = None) -> None:
+    """Bakes the ambient occlusion that comes with Facet: once for a version of the head model.
+
+    Args:
+        path: As for `load_face_model`.
+        target: The file to write; Facet's own by default.
+    """
+    arrays = load(find_ict_facekit(path))
+    np.savez_compressed(
+        target or shipped_folder() / OCCLUSION_FILE,
+        occlusion=bake_occlusion(_assemble(arrays)).numpy(),
+        sha256=np.array(_occluders_digest(arrays)),
+    )
+
+
+def _occluders_digest(arrays: dict[str, np.ndarray]) -> str:
+    """Digest of all that the occlusion follows from."""
+    jaw = arrays["expression_names"].tolist().index("jawOpen")
+    names = ("neutral", "faces", "face_material", "material_names")
+    return content_digest({name: arrays[name] for name in names} | {"jaw": arrays["expression"][jaw]})
 
 
 def _assemble(arrays: dict[str, np.ndarray]) -> FaceModel:
@@ -254,7 +278,7 @@ def parallel_points(vertices: Tensor, directions: Tensor, size: int) -> Tensor:
     )
 
 
-def _bake_occlusion(model: FaceModel, directions: int = 96, size: int = 256) -> Tensor:
+def bake_occlusion(model: FaceModel, directions: int = 96, size: int = 256) -> Tensor:
     """Ambient occlusion per vertex by depth maps from all sides: cosine-weighted share of open sky."""
     jaw = torch.zeros(2, len(model.expression_names))
     jaw[1, model.expression_index("jawOpen")] = 1.0

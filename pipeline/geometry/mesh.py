@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.assets import find_ict_facekit
-from pipeline.errors import AssetsError
+from pipeline.assets.ict_facekit import load
 from pipeline.geometry.subdivide import unique_edges
 
 FACE = "M_Face"
@@ -99,12 +99,9 @@ def load_topology(path: str | Path | None = None) -> Topology:
         AssetsError: The model is not there or is not what it should be.
     """
     file = find_ict_facekit(path)
-    try:
-        with np.load(file) as archive:
-            keys = ("faces", "faces_uv", "uv", "face_material", "material_names")
-            faces, faces_uv, uv, part, names = (archive[key] for key in keys)
-    except (OSError, ValueError, KeyError) as error:
-        raise AssetsError(f"{file} is not the ICT-FaceKit model: {error}. Fetch it again.") from error
+    keys = ("faces", "faces_uv", "uv", "face_material", "material_names")
+    faces, faces_uv, uv, part, names = (load(file)[key] for key in keys)
+    uv = uv.copy()
     faces, faces_uv = (_closed(corners) for corners in (faces, faces_uv))
     for index in range(len(names)):
         used = np.unique(faces_uv[part == index])

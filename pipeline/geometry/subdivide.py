@@ -84,8 +84,10 @@ def unique_edges(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         to the next; how many quads each edge belongs to (E,).
     """
     sides = np.sort(np.stack([quads, np.roll(quads, -1, axis=1)], -1).reshape(-1, 2), axis=1)
-    edges, inverse, counts = np.unique(sides, axis=0, return_inverse=True, return_counts=True)
-    return edges, inverse.reshape(-1, 4), counts
+    count = int(quads.max(initial=0)) + 1
+    # As one number each: rows are sorted twenty times more slowly.
+    keys, inverse, counts = np.unique(sides @ [count, 1], return_inverse=True, return_counts=True)
+    return np.stack(np.divmod(keys, count), 1), inverse.reshape(-1, 4), counts
 
 
 def _finer_quads(quads: np.ndarray, edge_of_side: np.ndarray, n: int, e: int) -> np.ndarray:

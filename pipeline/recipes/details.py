@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from pipeline.assets import find_ict_facekit
-from pipeline.assets.ict_facekit import content_digest
+from pipeline.assets.ict_facekit import content_digest, load
 from pipeline.details.config import DetailsConfig
 from pipeline.details.reconstruct import TEXTURE_CROP
 from pipeline.recipes import normals
@@ -62,8 +61,7 @@ def head_arguments(config: DetailsRun) -> tuple[Any, ...]:
 
 def models(config: DetailsRun) -> dict[str, dict[str, str]]:
     """Returns the weights and the head model, which decide the results."""
-    with np.load(find_ict_facekit()) as archive:
-        digest = content_digest({name: archive[name] for name in archive.files})
+    digest = content_digest(load(find_ict_facekit()))
     return normals.models(config) | {"head": {"name": "ict-facekit", "sha256": digest, "licence": "MIT"}}
 
 

@@ -110,6 +110,15 @@ def test_occlusion_is_dark_in_hollows_and_bright_on_the_forehead(model):
     assert opened[inside].mean() > closed[inside].mean()
 
 
+def test_the_occlusion_that_is_shipped_is_that_of_the_model(model, ict_facekit, tmp_path):
+    with np.load(ict_facekit / "ict_facekit.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["neutral"] = arrays["neutral"] + np.float32([0, 1e-4, 0])  # another model: it is baked
+    np.savez(tmp_path / "other.npz", **arrays)
+    baked = ict.load_face_model(tmp_path / "other.npz").occlusion
+    assert (baked - model.occlusion).abs().mean() < 1e-3
+
+
 def test_a_missing_or_foreign_model_is_an_error(tmp_path):
     with pytest.raises(AssetsError):
         ict.load_face_model(tmp_path / "nothing.npz")
