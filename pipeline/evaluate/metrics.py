@@ -7,18 +7,27 @@
                         per pixel for small changes. The mean angle hardly sees lost detail, this does
     rotation            angle of the one rotation that best maps the predicted normals on the true ones
     mean_aligned        mean angle after that rotation
+    smooth              mean angle after a Gaussian of SMOOTH of the crop's side over both maps: the error of
+                        the shape, without that of the detail
+    slope_x, slope_y    slope of the regression of the truth's x and y on the prediction's: below 1 where
+                        slopes are overstated, above 1 where they are too flat
 
-Averaging per image first gives every face the same say, however large its mask is.
+The mean angle hides the last three. Averaging per image first gives every face the same say, however large
+its mask is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 THRESHOLDS = (11.25, 20.0, 22.5, 25.0, 30.0)
 """Degrees of the shares; the usual ones of the field."""
+
+SMOOTH = 6 / 256
+"""Standard deviation of the low-pass filter in crop sides: 6 pixels of 256."""
 
 
 def angular_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -58,6 +67,21 @@ def rotation_angle(rotation: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(sine, (np.trace(rotation) - 1) / 2)))
 
 
+def low_pass(normals: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Returns unit normals (H, W, 3) smoothed over a mask (H, W) bool; what is outside does not leak in."""
+    sigma = SMOOTH * len(normals)
+    inside = np.where(mask[..., None], normals, 0).astype(np.float32)
+    mean = cv2.GaussianBlur(inside, (0, 0), sigma)
+    return mean / np.linalg.norm(mean, axis=-1, keepdims=True).clip(1e-6)
+
+
+def regression_slope(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the least-squares slope of the truth (N,) on the prediction (N,), NaN if that is constant."""
+    deviation = predicted.astype(np.float64) - predicted.mean(dtype=np.float64)
+    square = float(deviation @ deviation)
+    return float(deviation @ truth) / square if square > 1e-9 else float("nan")
+
+
 def image_metrics(predicted: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Computes all metrics of one image.
 
@@ -80,6 +104,9 @@ def image_metrics(predicted: np.ndarray, truth: np.ndarray, mask: np.ndarray) ->
         "gradient": gradient_error(predicted, truth, mask),
         "rotation": rotation_angle(rotation),
         "mean_aligned": float(aligned.mean()),
+        "smooth": float(angular_error(low_pass(predicted, mask)[mask], low_pass(truth, mask)[mask]).mean()),
+        "slope_x": regression_slope(predicted[mask][:, 0], truth[mask][:, 0]),
+        "slope_y": regression_slope(predicted[mask][:, 1], truth[mask][:, 1]),
     }
 
 

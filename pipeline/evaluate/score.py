@@ -31,6 +31,9 @@ COLUMNS = {
     "gradient": "gradient",
     "rotation": "rotation",
     "mean_aligned": "aligned",
+    "smooth": "smooth",
+    "slope_x": "slope x",
+    "slope_y": "slope y",
 }
 """Metric -> heading in tables."""
 

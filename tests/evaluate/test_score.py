@@ -88,6 +88,34 @@ def test_gradient_error_without_neighbours_is_not_a_number():
     assert found["mean"] == pytest.approx(5)
 
 
+def test_smoothed_error_sees_the_shape_and_not_the_detail():
+    detail = plane(*[-10, 10] * 128)[[0] * 256]
+    mask = np.ones((256, 256), bool)
+    found = metrics.image_metrics(detail, plane(*[0] * 256)[[0] * 256], mask)
+    assert found["mean"] == pytest.approx(10, abs=0.1)
+    assert found["smooth"] < 0.5  # pixels along the border have more of one kind
+    shape = metrics.image_metrics(plane(*[10] * 256)[[0] * 256], plane(*[0] * 256)[[0] * 256], mask)
+    assert shape["smooth"] == pytest.approx(10, abs=0.1)
+
+
+def test_smoothing_takes_nothing_from_outside_of_the_mask():
+    mask = np.zeros((64, 64), bool)
+    mask[:, :32] = True
+    half, whole = plane(*[5] * 32, *[80] * 32)[[0] * 64], plane(*[5] * 64)[[0] * 64]
+    assert metrics.image_metrics(half, whole, mask)["smooth"] == pytest.approx(0, abs=1e-3)
+
+
+def test_slopes_below_one_are_overstated_ones():
+    truth = sphere_normals(32).astype(np.float64)
+    mask = truth[..., 2] > 0.5
+    steeper = truth * [1, 1.25, 1]
+    found = metrics.image_metrics(steeper, truth, mask)
+    assert found["slope_x"] == pytest.approx(1)
+    assert found["slope_y"] == pytest.approx(0.8)
+    flat = metrics.image_metrics(plane(0, 0, 0, 0), plane(0, 5, 0, 5), ALL)
+    assert math.isnan(flat["slope_x"])
+
+
 @pytest.mark.parametrize("degrees", [0.0, 7.0, -25.0])
 def test_best_rotation_undoes_a_tilt_of_the_whole_face(degrees):
     truth = sphere_normals(32).astype(np.float64)
