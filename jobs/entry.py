@@ -46,10 +46,6 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
 
     An expected error (`FacetError`) becomes one line on stderr and exit code 2. `--debug`, anywhere on
     the command line, shows its traceback instead.
-
-    Args:
-        command: The command.
-        arguments: Its arguments; None: those of this process.
     """
     _open_streams()
     given = sys.argv[1:] if arguments is None else arguments

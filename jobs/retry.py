@@ -10,7 +10,7 @@ from jobs import entry
 from pipeline.recipes import find_run
 from pipeline.run import logs
 from pipeline.run.job import Stopped
-from pipeline.run.retry import describe, retry_run
+from pipeline.run.retry import describe_retry, retry_run
 from pipeline.run.summary import summarise_stopped
 
 
@@ -39,7 +39,7 @@ def command(output: str, *, codes: str, config: str | None, overrides: tuple[str
     except Stopped as stopped:
         click.echo(summarise_stopped(stopped.counts, output), err=True)
         sys.exit(130)
-    click.echo(describe(done, recipe))
+    click.echo(describe_retry(done, recipe))
 
 
 if __name__ == "__main__":

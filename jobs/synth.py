@@ -81,11 +81,7 @@ def command(
 
 
 class SampleProgress:
-    """Prints how far the rendering is: one line that is rewritten, or new ones where stderr is a file.
-
-    Args:
-        total: Number of samples.
-    """
+    """Prints how far the rendering is: one line that is rewritten, or new ones where stderr is a file."""
 
     def __init__(self, total: int):
         self._total = total

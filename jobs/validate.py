@@ -9,7 +9,7 @@ import click
 
 from jobs import entry
 from pipeline.recipes import find_run
-from pipeline.run.validate import describe, validate_run
+from pipeline.run.validate import describe_validation, validate_run
 
 
 @click.command()
@@ -33,7 +33,9 @@ def command(
         found = validate_run(recipe, store, repair=repair, workers=settings.engine.cpus)
     except KeyboardInterrupt:
         sys.exit(130)
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe(found, recipe, output))
+    click.echo(
+        json.dumps(found.to_json(), indent=1) if as_json else describe_validation(found, recipe, output)
+    )
     sys.exit(0 if found.sound else 1)
 
 

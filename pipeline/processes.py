@@ -29,12 +29,9 @@ def worker_pool(
 ) -> Iterator[Callable[..., Future[R]]]:
     """Opens a pool of processes of one thread each, which leave Ctrl-C to this process and end with it.
 
-    Args:
-        workers: How many.
-        make: Called once in every worker; what it returns does the tasks there. An error of it is raised by
-            the tasks: from a worker that is starting it would look like its death.
-        arguments: Of `make`.
-        preload: Modules to import once for all workers.
+    `make` is called once in every worker; what it returns does the tasks. An error of it is raised by the
+    tasks: from a worker that is starting it would look like its death. `preload` names modules to import once
+    for all workers.
 
     Yields:
         A function that hands a task's arguments to a worker and returns the future result, which raises

@@ -16,11 +16,7 @@ CONNECT_SECONDS = 20.0
 
 
 def has_cluster(address: str | None = None) -> bool:
-    """Tells whether a cluster is named, or connected to already; Ray is not imported for this question.
-
-    Args:
-        address: Its address; None: what RAY_ADDRESS holds.
-    """
+    """Tells whether a cluster is named, or connected to already; Ray is not imported for this question."""
     return bool(_address(address)) or ("ray" in sys.modules and sys.modules["ray"].is_initialized())
 
 
@@ -71,9 +67,6 @@ def cluster_size() -> tuple[float, float]:
 
 def check_cluster(address: str | None) -> None:
     """Tries to connect to a cluster, since Ray itself tries for many minutes before it says no.
-
-    Args:
-        address: host:port, ray://host:port, or a word such as auto, which is left to Ray, as None is.
 
     Raises:
         PlanError: Nobody answers there.

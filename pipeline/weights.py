@@ -109,7 +109,7 @@ class WeightsFile:
             raise WeightsError(f"{self.path} is no safetensors file: {error}.") from error
 
 
-class Network(Protocol):
+class StoredNetwork(Protocol):
     """What is stored of a network."""
 
     architecture: str
@@ -267,7 +267,7 @@ def read_registry(folder: Path) -> tuple[WeightsEntry, ...]:
 
 
 def save_weights(
-    network: Network, path: Path, metadata: Mapping[str, str] | None = None, half: bool = False
+    network: StoredNetwork, path: Path, metadata: Mapping[str, str] | None = None, half: bool = False
 ) -> str:
     """Writes the parameters of a network as safetensors, whole or not at all.
 
@@ -300,7 +300,7 @@ def save_weights(
 
 
 def export_weights(
-    network: Network,
+    network: StoredNetwork,
     name: str,
     folder: Path | None = None,
     *,

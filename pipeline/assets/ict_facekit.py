@@ -67,11 +67,6 @@ def pinned_manifest() -> Manifest:
 def store(checkout: Path, folder: Path, manifest: Manifest | None = None) -> Path:
     """Converts a checkout of the repository; writes archive and licence to `folder`/ict_facekit.
 
-    Args:
-        checkout: The repository at the commit of the manifest; it stays as it is.
-        folder: Folder of assets; what FACET_ASSETS may point to afterwards.
-        manifest: What to convert; the pinned version by default.
-
     Returns:
         Path of the archive.
 

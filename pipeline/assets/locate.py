@@ -29,9 +29,6 @@ def find_ict_facekit(option: str | Path | None = None) -> Path:
     than a reason to take another model in silence. Each may be the file itself, the folder that holds it, or
     the folder above that one.
 
-    Args:
-        option: Path given by the user, or None.
-
     Returns:
         Path of `ict_facekit.npz`.
 

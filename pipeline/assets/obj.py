@@ -33,10 +33,6 @@ class ObjMesh:
 def read_vertices(data: bytes, name: str) -> np.ndarray:
     """Reads only the vertices of an OBJ file.
 
-    Args:
-        data: The file's bytes.
-        name: What error messages call the file.
-
     Returns:
         (V, 3) float32. The decimal text is rounded once to float64 and then to float32.
 

@@ -31,10 +31,6 @@ from pipeline.normals.network import CrossModalNet
 def measure_baseline(photos: Sequence[Path], folder: Path) -> tuple[Rate, int]:
     """Takes photos the paper's way.
 
-    Args:
-        photos: Files that OpenCV reads; the first one is run once more before the clock starts.
-        folder: Where the intermediate and final files go; exists.
-
     Returns:
         The rate, and in how many photos a face was found.
     """

@@ -48,13 +48,6 @@ class EngineRun:
 def measure_engine(engine: str, photos: Sequence[Path], count: int, folder: Path, weights: str) -> EngineRun:
     """Runs the main job twice, over a quarter of the photos and over all.
 
-    Args:
-        engine: "local" or "ray".
-        photos: Distinct photos; repeated under other names up to `count`.
-        count: Photos of the longer run, at least 4.
-        folder: Scratch folder for inputs and outputs.
-        weights: Name or path of the weights.
-
     Raises:
         PlanError: The job failed or lost photos.
     """

@@ -39,12 +39,7 @@ def pretended_recipe(seconds: dict[str, float]) -> Recipe:
 
 
 class PretendedRead(ReadStage):
-    """Stands for the engine's first stage: yields photos of the plan without looking for them.
-
-    Args:
-        work: The run.
-        seconds: What it takes for a photo.
-    """
+    """Stands for the engine's first stage: yields photos of the plan without looking for them."""
 
     def __init__(self, work: Work, seconds: float):
         super().__init__(work)

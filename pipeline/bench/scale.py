@@ -45,14 +45,7 @@ Figures = dict[str, float]
 
 
 def measure_scale(part: str, seconds: dict[str, float], cores: int, folder: Path) -> list[Figures]:
-    """Measures one of `PARTS`; see the function of that name.
-
-    Args:
-        part: What to measure.
-        seconds: Stage -> what it takes for a photo, for `workers`.
-        cores: CPU cores of this machine.
-        folder: Scratch folder.
-    """
+    """Measures one of `PARTS`; see the function of that name."""
     if part == "plan":
         return [measure_plan(images, folder) for images in PLANNED]
     if part == "resume":

@@ -55,11 +55,6 @@ class BenchOptions:
 def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None]) -> Report:
     """Measures the parts that are asked for, one after the other.
 
-    Args:
-        options: What to measure.
-        folder: Scratch folder, at least some hundred megabytes.
-        on_part: Called with the name of each part before it starts.
-
     Raises:
         FacetError: A part cannot run: no photos, no weights, no head model.
     """

@@ -11,8 +11,8 @@ from typing import TypeVar
 import cv2
 import torch
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Rate:
 
 def measure(
     name: str,
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
+    function: Callable[[T], R],
+    items: Sequence[T],
     *,
-    weight: Callable[[Item], int] = lambda item: 1,
+    weight: Callable[[T], int] = lambda item: 1,
     rounds: int = 3,
     unit: str = "images",
-) -> tuple[Rate, list[Result]]:
+) -> tuple[Rate, list[R]]:
     """Times a function over items, after one call with the first of them to warm up.
 
     Args:

@@ -29,7 +29,7 @@ from pipeline.fitting.views import NormalMap, Points, View, ViewState
 from pipeline.geometry.head_model import FACE_VERTICES
 from pipeline.geometry.mesh import BACK_HEAD, EYES, FACE, tangents, vertex_normals
 from pipeline.geometry.uv import uv_map
-from pipeline.images.given import Photo, as_pixels
+from pipeline.images.given import AnyPhoto, as_pixels
 from pipeline.normals.estimate import estimate_normals
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.weights import DEFAULT
@@ -77,7 +77,7 @@ class FacePhoto:
 
 
 def reconstruct_head(
-    image: Photo,
+    image: AnyPhoto,
     config: DetailsConfig | None = None,
     *,
     face: Face | None = None,

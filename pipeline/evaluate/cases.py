@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import DataError, FacetError
 from pipeline.images.png import encode_png
 from pipeline.regions import Region
-from pipeline.samples.pictures import decode_photo, pair_pictures, what_it_holds
+from pipeline.samples.pictures import decode_any_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import PAIRED, BadRows, find_row_groups, keep_kinds, load_group
 from pipeline.samples.sample import Sample, decode_row
 from pipeline.samples.schema import SIZE
@@ -28,10 +28,7 @@ log = logging.getLogger(__name__)
 def read_cases(paths: Sequence[str], bad: BadRows, size: int = SIZE) -> Iterator[Sample]:
     """Yields the labelled crops of folders and Parquet data, decoded, at one size.
 
-    Args:
-        paths: Folders of pictures, Parquet files, folders of Parquet files.
-        bad: Takes what cannot be used.
-        size: Side of the crops in pixels.
+    `bad` takes what cannot be used.
 
     Raises:
         DataError: A path holds no labelled crop at all.
@@ -90,7 +87,7 @@ def _read_pictures(folder: Store, bad: BadRows, size: int) -> Iterator[Sample]:
             continue
         try:
             row: dict[str, Any] = {column: folder.read(file) for column, file in files.items()}
-            row |= {"id": name, "image": encode_png(decode_photo(row["image"]))}
+            row |= {"id": name, "image": encode_png(decode_any_photo(row["image"]))}
             yield decode_row(row, size)
         except (FacetError, FileNotFoundError) as error:
             bad.add(files["image"], str(error))

@@ -61,13 +61,7 @@ def mirrored(normals: np.ndarray) -> np.ndarray:
 
 
 def relit(sampler: Sampler, index: int, lights: int) -> list[Sample]:
-    """Renders one head under several lights; head, camera, crop, looks and noise stay.
-
-    Args:
-        sampler: The renderer.
-        index: Number of the head.
-        lights: How many; drawn from the distribution that training sees.
-    """
+    """Renders one head under several lights; head, camera, crop, looks and noise stay."""
     from pipeline.synth.light import draw_light
     from pipeline.synth.rows import encode_batch
 

@@ -74,15 +74,7 @@ def score_samples(
     batch_size: int = 16,
     bf16: bool = False,
 ) -> Iterator[ImageScore]:
-    """Scores crops one by one.
-
-    Args:
-        network: In eval mode, on `device`.
-        samples: Labelled crops of one size.
-        device: Where the network is.
-        batch_size: Crops per forward call.
-        bf16: Whether to compute in bf16.
-    """
+    """Scores crops one by one."""
     for batch in _batched(samples, batch_size):
         for sample, normals in zip(batch, predict(network, batch, device, bf16), strict=True):
             truth, hull = float_normals(sample), landmark_mask(sample)

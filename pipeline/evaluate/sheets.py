@@ -20,10 +20,6 @@ def sheet_row(score: ImageScore, caption: str) -> np.ndarray:
     """Draws one scored crop: photo, true normals, predicted normals, angular error: (S, 4 S, 3) uint8.
 
     Where no truth is known truth and error are grey.
-
-    Args:
-        score: Of a crop with photo and normals.
-        caption: Text in the corner of the photo.
     """
     truth, predicted = float_normals(score.sample), score.normals.astype(np.float32)
     assert truth is not None

@@ -22,7 +22,7 @@ from pipeline.faces.detectors import (
 from pipeline.faces.landmarks import Face, LandmarkPredictor
 from pipeline.faces.points import PointsFinder
 from pipeline.faces.window import Box
-from pipeline.images.given import Photo, as_pixels
+from pipeline.images.given import AnyPhoto, as_pixels
 
 if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig
@@ -116,7 +116,7 @@ class FaceFinder:
     def _predictor(self) -> LandmarkPredictor:
         return LandmarkPredictor()
 
-    def __call__(self, image: Photo, uri: str | None = None) -> list[Face]:
+    def __call__(self, image: AnyPhoto, uri: str | None = None) -> list[Face]:
         """Finds the faces of one photo.
 
         Args:

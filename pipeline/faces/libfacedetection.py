@@ -109,7 +109,7 @@ class LibFaceDetector:
             if score < least or min(box_width, box_height) < 1:
                 continue
             box = np.array([[left, top], [left + box_width - 1, top + box_height - 1]], np.float64)
-            corners = turn_back(box, quarters, width, height)
+            corners = turn_points_back(box, quarters, width, height)
             low, high = scale_points(np.sort(corners, axis=0), 1 / scale)
             roll = (0.0, 90.0, 180.0, -90.0)[-quarters % 4]
             found.append(Detection((*low.tolist(), *high.tolist()), score / 100, roll=roll))
@@ -146,7 +146,7 @@ def _reduced(image: np.ndarray, scale: float) -> np.ndarray:
     return resize(image, width, height)
 
 
-def turn_back(points: np.ndarray, quarters: int, width: int, height: int) -> np.ndarray:
+def turn_points_back(points: np.ndarray, quarters: int, width: int, height: int) -> np.ndarray:
     """Points (N, 2) of a copy that `np.rot90` turned, as pixels of the copy before.
 
     Args:

@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-State = TypeVar("State")
+Point = TypeVar("Point")
 
 
 @dataclass(frozen=True)
-class Quadratic(Generic[State]):
+class Quadratic(Generic[Point]):
     """The cost about a state: cost + gradient d + d hessian d / 2 for a change d.
 
     Attributes:
@@ -30,17 +30,17 @@ class Quadratic(Generic[State]):
     cost: float
     lower: np.ndarray
     upper: np.ndarray
-    move: Callable[[np.ndarray], State]
-    evaluate: Callable[[State], float]
+    move: Callable[[np.ndarray], Point]
+    evaluate: Callable[[Point], float]
 
 
 def minimise(
-    linearise: Callable[[State], Quadratic[State]],
-    state: State,
+    linearise: Callable[[Point], Quadratic[Point]],
+    state: Point,
     steps: int,
     damping: float = 1e-4,
     tolerance: float = 1e-4,
-) -> tuple[State, list[float]]:
+) -> tuple[Point, list[float]]:
     """Lowers a cost by Levenberg-Marquardt steps.
 
     A step that does not lower the true cost is tried again with more damping; when five in a row fail, the

@@ -213,11 +213,11 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def _decode_pnm(data: bytes, config: DecodeConfig) -> np.ndarray:
-    from pipeline.images.pnm import read_header, read_pixels
+    from pipeline.images.pnm import pnm_pixels, read_header
 
     header = read_header(data)
     _check_size((header.width, header.height), config)
-    values = read_pixels(data, header)
+    values = pnm_pixels(data, header)
     if header.largest == 65535:
         values = to_8_bits(values, bits_in_use(values))
     elif header.largest != 255:

@@ -62,13 +62,7 @@ def is_colour_of_16_bits(image: Image.Image) -> bool:
 
 
 def colour_by_bits(data: bytes, pixels: np.ndarray, largest: int | None) -> np.ndarray:
-    """Returns the pixels of an image of 16 bits per colour anew where they use fewer.
-
-    Args:
-        data: The file; a TIFF of several pages gives its first.
-        pixels: (H, W, 3) uint8, by the upper 8 bits.
-        largest: See `bits_in_use`.
-    """
+    """Returns the pixels of an image of 16 bits per colour anew where they use fewer."""
     if pixels.max(initial=0) >= DARK and largest is None:
         return pixels
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION

@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.images.rgb import to_rgb
 
-Photo = np.ndarray | Image.Image | str | os.PathLike[str] | bytes
+AnyPhoto = np.ndarray | Image.Image | str | os.PathLike[str] | bytes
 """(H, W, 3) uint8 RGB, upright; a Pillow image; a path or a URL; the bytes of a file."""
 
 
-def as_pixels(photo: Photo) -> np.ndarray:
+def as_pixels(photo: AnyPhoto) -> np.ndarray:
     """Returns the pixels of a photo, (H, W, 3) uint8 RGB, upright.
 
     Raises:

@@ -45,10 +45,7 @@ Opener = Callable[[], BinaryIO]
 def read_list(opener: Opener, name: str, notes: Notes) -> Iterator[Found]:
     """Yields the entries of a list. That it is one is checked at once, the entries are read as they are used.
 
-    Args:
-        opener: Opens the list.
-        name: Absolute path or URL of the list; relative entries are relative to its folder.
-        notes: Takes what is left out.
+    Relative entries are relative to the list's folder.
 
     Raises:
         InputError: It is no list.

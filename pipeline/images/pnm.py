@@ -56,7 +56,7 @@ def read_header(data: bytes) -> PnmHeader:
     return PnmHeader(kind, width, height, largest, end + 1)
 
 
-def read_pixels(data: bytes, header: PnmHeader) -> np.ndarray:
+def pnm_pixels(data: bytes, header: PnmHeader) -> np.ndarray:
     """Reads the values.
 
     Returns:

@@ -19,12 +19,11 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
 
 from pipeline.errors import InputError, ReadError
 from pipeline.images.ids import SeenIds, image_id
 from pipeline.images.items import ListedFile
-from pipeline.images.lists import WHAT_LISTS_ARE, read_list
+from pipeline.images.lists import WHAT_LISTS_ARE, Opener, read_list
 from pipeline.images.names import TABLES, is_list_name, is_other_name, is_photo_name, matcher
 from pipeline.images.read import ReadConfig, read_bytes
 from pipeline.images.sniff import HEAD, describe_content, sniff_format
@@ -53,8 +52,6 @@ MAX_WEB_LIST = 1 << 30
 DUPLICATE = "repeated entries of the list left out"
 NOT_PHOTOS = "files that are no photos by their names left out"
 NOT_ASKED_FOR = "files left out by --include and --exclude"
-
-Opener = Callable[[], BinaryIO]
 
 
 class Listing:

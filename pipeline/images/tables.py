@@ -54,10 +54,6 @@ def _is_entry(text: str) -> bool:
 def table_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
     """Yields the entries of a table of separated values, None for a row without one.
 
-    Args:
-        opener: Opens the list.
-        shown: Its name, for messages.
-
     Raises:
         InputError: No column is that of the URIs.
     """
@@ -108,14 +104,7 @@ def parse_json(text: str) -> Any:
 
 
 def json_entries(opener: TextOpener, name: str, first: str, shown: str) -> Iterator[str | None]:
-    """Yields the entries of JSON lines, or of one JSON document; else as `table_entries`.
-
-    Args:
-        opener: Opens the list.
-        name: Its name.
-        first: Its first line that is not empty.
-        shown: Its name, for messages.
-    """
+    """Yields the entries of JSON lines, or of one JSON document; else as `table_entries`."""
     row = parse_json(first)
     by_lines = is_list_name(name, JSON_LINES) and first[0] != "["
     if by_lines or isinstance(row, str) or (isinstance(row, dict) and _rows_of(row) is None):

@@ -20,10 +20,6 @@ RAW_PHOTOMETRICS = (32803, 34892)
 def find_photo(image: TiffImagePlugin.TiffImageFile, data: bytes) -> int:
     """Moves to the first page that is no smaller copy of another, and returns its number.
 
-    Args:
-        image: The opened file.
-        data: Its bytes.
-
     Raises:
         DecodeError: Code unsupported_format: it is a camera's raw file.
     """

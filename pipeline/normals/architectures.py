@@ -46,9 +46,6 @@ def build_network(architecture: str, extra_head: bool = False) -> CrossModalNet:
 def load_weights(name_or_path: str | Path) -> LoadedWeights:
     """Loads weights by their registered name, or from a safetensors file.
 
-    Args:
-        name_or_path: See `pipeline.weights.read_weights`.
-
     Raises:
         WeightsError: The name is not known, the file is missing, altered or not of the architecture.
     """

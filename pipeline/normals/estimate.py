@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.faces.crop import CropWindow, cut_face, hull_mask
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
-from pipeline.images.given import Photo, as_pixels
+from pipeline.images.given import AnyPhoto, as_pixels
 from pipeline.normals.architectures import LoadedWeights
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.normals.upright import in_photo, upright_crop, upright_window
@@ -52,7 +52,7 @@ class FaceNormals:
 
 @overload
 def estimate_normals(
-    images: Photo,
+    images: AnyPhoto,
     weights: str | Path | LoadedWeights | NormalsEstimator = ...,
     detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = ...,
 ) -> list[FaceNormals]: ...
@@ -63,7 +63,7 @@ def estimate_normals(
     detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = ...,
 ) -> list[list[FaceNormals]]: ...
 def estimate_normals(
-    images: Photo | list[Any] | tuple[Any, ...],
+    images: AnyPhoto | list[Any] | tuple[Any, ...],
     weights: str | Path | LoadedWeights | NormalsEstimator = DEFAULT,
     detect: Literal["auto", "dlib", "paper", "cnn"] | DetectConfig | Finder = "auto",
 ) -> list[FaceNormals] | list[list[FaceNormals]]:

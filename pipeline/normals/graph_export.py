@@ -31,11 +31,7 @@ PREFIX = "network."
 
 
 class CropToRaw(nn.Module):
-    """A network from pixels to raw answers.
-
-    Args:
-        network: In evaluation mode, batch norms folded.
-    """
+    """A network from pixels to raw answers."""
 
     def __init__(self, network: CrossModalNet):
         super().__init__()

@@ -155,11 +155,6 @@ class NormalsEstimator:
 def choose_runtime(runtime: str, device: str = "auto", precision: str = "auto") -> Runtime:
     """Returns what computes: ONNX Runtime on CPUs, torch on GPUs and in bf16.
 
-    Args:
-        runtime: "auto", "onnx" or "torch".
-        device: See `NormalsEstimator`.
-        precision: See `NormalsEstimator`.
-
     Raises:
         PlanError: The runtime cannot do what is asked.
     """
@@ -185,9 +180,7 @@ def choose_runtime(runtime: str, device: str = "auto", precision: str = "auto") 
 def choose_precision(precision: str, weights: WeightsFile) -> str:
     """Returns what ONNX Runtime computes in here: "int8" or "fp32".
 
-    Args:
-        precision: "auto" (int8 where the weights and the processor have it), "int8" or "fp32".
-        weights: The weights.
+    "auto" is int8 where the weights and the processor have it.
 
     Raises:
         WeightsError: int8 is asked for, and the weights have none.

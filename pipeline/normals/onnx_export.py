@@ -41,11 +41,7 @@ INPUT = "RGB face crop in 0..1: a square of 1.2 times the box of the 68 landmark
 
 
 class PhotoToNormals(nn.Module):
-    """The part of a network that inference needs.
-
-    Args:
-        network: A network in evaluation mode; not changed.
-    """
+    """The part of a network that inference needs."""
 
     def __init__(self, network: CrossModalNet):
         super().__init__()

@@ -43,10 +43,6 @@ def read_parameters(weights: WeightsFile) -> tuple[Path, dict[str, np.ndarray]]:
 def graph_parameters(graph: Path, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the parameters that a graph takes, each batch norm folded into the convolution before it.
 
-    Args:
-        graph: See `read_parameters`.
-        parameters: Of a network, by name.
-
     Returns:
         Weight and bias of every convolution, float32.
     """

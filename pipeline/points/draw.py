@@ -23,7 +23,7 @@ import numpy as np
 from pipeline.faces.points import SIZE
 from pipeline.faces.window import OUTSIDE, RolledWindow, head_roll, lean, window_of_points
 from pipeline.geometry.crop_camera import crop_camera
-from pipeline.points.labels import LabelledHead, decode_image
+from pipeline.points.labels import LabelledHead, decode_bgr
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def to_crop_camera(head: LabelledHead, window: RolledWindow, mirrored: bool = Fa
     return crop_camera(head.focal, head.centre[int(mirrored)] - (window.x, window.y) + middle, head.size)
 
 
-def cut(
+def cut_example(
     head: LabelledHead, window: RolledWindow, mirrored: bool = False, border: int = cv2.BORDER_CONSTANT
 ) -> Example:
     """The crop of a window, without any faults; `border` says what goes on beyond the picture."""
     side = int(mirrored)
-    image = decode_image(head.image, cv2.IMREAD_COLOR)[..., ::-1]
+    image = decode_bgr(head.image, cv2.IMREAD_COLOR)[..., ::-1]
     if mirrored:
         image = image[:, ::-1]
     points = window.to_crop(head.points[side], SIZE)
@@ -102,7 +102,7 @@ def draw_example(head: LabelledHead, rng: np.random.Generator) -> Example:
     border = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101, cv2.BORDER_REPLICATE)[
         rng.choice(3, p=[0.3, 0.5, 0.2])
     ]
-    example = cut(head, jitter(true_window(head, mirrored), rng), mirrored, border)
+    example = cut_example(head, jitter(true_window(head, mirrored), rng), mirrored, border)
     image, visible = example.image, example.visible
     pixels = np.rint(example.points * SIZE + (SIZE - 1) / 2).astype(int).clip(0, SIZE - 1)
     if rng.random() < 0.15:
@@ -191,5 +191,5 @@ def _spoil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if chance[6] < 0.25:
         quality = int(rng.integers(20, 81))
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = decode_image(data.tobytes())
+        image = decode_bgr(data.tobytes())
     return image

@@ -24,7 +24,7 @@ from pipeline.faces.window import LOOSE, RolledWindow, head_roll
 from pipeline.geometry.head_model import load_face_model
 from pipeline.pixels import scale_points
 from pipeline.points.draw import jitter, to_crop_camera, true_window
-from pipeline.points.labels import LabelledHead, decode_image, read_heads
+from pipeline.points.labels import LabelledHead, decode_bgr, read_heads
 
 YAWS = (0, 15, 30, 45, 60, 75, 181)
 ROLLS = (0, 30, 90, 181)
@@ -54,7 +54,7 @@ def evaluate_points(
     rng = np.random.default_rng(seed)
     scores = []
     for head in heads:
-        image = np.ascontiguousarray(decode_image(head.image, cv2.IMREAD_COLOR)[..., ::-1])
+        image = np.ascontiguousarray(decode_bgr(head.image, cv2.IMREAD_COLOR)[..., ::-1])
         points, window = head.points[0].astype(np.float64), true_window(head)
         if face:
             scale = min(1.0, face * LOOSE / window.side)
@@ -103,7 +103,7 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def summarise(scores: list[dict[str, Any]]) -> dict[str, float]:
+def average_scores(scores: list[dict[str, Any]]) -> dict[str, float]:
     """Means over heads of every number, the median error, and the number of heads."""
     keys = [key for key, value in scores[0].items() if isinstance(value, float)]
     means = {key: float(np.nanmean([score[key] for score in scores])) for key in keys}
@@ -118,21 +118,21 @@ def tabulate(finder: PointsFinder, heads: list[LabelledHead]) -> dict[str, dict[
 def _group(
     scores: list[dict[str, Any]], finder: PointsFinder, heads: list[LabelledHead]
 ) -> dict[str, dict[str, float]]:
-    table = {"all": summarise(scores)}
+    table = {"all": average_scores(scores)}
     for kind, edges in (("yaw", YAWS), ("roll", ROLLS)):
         for low, high in pairwise(edges):
             if group := [s for s in scores if low <= s[kind] < high]:
-                table[f"{kind} {low}-{min(high, 180)}"] = summarise(group)
+                table[f"{kind} {low}-{min(high, 180)}"] = average_scores(group)
     for name, wanted in (("free", False), ("glasses or a thing before the face", True)):
         if group := [s for s in scores if s["covered"] == wanted]:
-            table[name] = summarise(group)
+            table[name] = average_scores(group)
     for light in sorted({s["light"] for s in scores}):
-        table[f"light {light}"] = summarise([s for s in scores if s["light"] == light])
+        table[f"light {light}"] = average_scores([s for s in scores if s["light"] == light])
     some = heads[:FEW]
     for face in (60, 30, 20):
-        table[f"face of {face} pixels"] = summarise(evaluate_points(finder, some, face=face))
+        table[f"face of {face} pixels"] = average_scores(evaluate_points(finder, some, face=face))
     for turn in (30, 60, 90, 180):
-        table[f"first window turned by {turn}"] = summarise(evaluate_points(finder, some, turn=turn))
+        table[f"first window turned by {turn}"] = average_scores(evaluate_points(finder, some, turn=turn))
     return table
 
 

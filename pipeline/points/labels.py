@@ -72,9 +72,9 @@ def label_row(row: Mapping[str, Any], model: FaceModel) -> LabelledHead:
     depth = -points_camera[:, 2]
     centre = np.array(meta["centre"], np.float32)
     points = centre + meta["focal"] * points_camera[:, :2] * [1, -1] / depth[:, None]
-    seen = decode_image(row["depth"])
+    seen = decode_bgr(row["depth"])
     depths = np.where(seen > 0, seen * meta["depth_scale"] + meta["depth_offset"], 0.0).astype(np.float32)
-    visible = _visible(points, depth, depths, decode_image(row["regions"]))
+    visible = _visible(points, depth, depths, decode_bgr(row["regions"]))
     size = seen.shape[0]
     points, visible = points.reshape(2, -1, 2).astype(np.float32), visible.reshape(2, -1)
     points[1, :, 0] = size - 1 - points[1, :, 0]
@@ -119,7 +119,7 @@ def _visible(points: np.ndarray, depth: np.ndarray, depths: np.ndarray, regions:
     return inside & free & (depth < farthest[row, column] + 0.4)
 
 
-def decode_image(data: bytes, mode: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
+def decode_bgr(data: bytes, mode: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
     """Decodes an image as OpenCV does: colours are BGR."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     assert image is not None

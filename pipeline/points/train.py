@@ -61,7 +61,7 @@ class Heads:
                 self._read.update(new)
 
 
-def collate(examples: list[Example]) -> dict[str, Tensor]:
+def stack_examples(examples: list[Example]) -> dict[str, Tensor]:
     """Puts examples into tensors: image (B, 3, S, S) float32 in 0..1, and the targets."""
     images = np.stack([example.image for example in examples])
     return {
@@ -105,7 +105,7 @@ def new_network(heads: list[LabelledHead], rng: np.random.Generator, start: Path
     return network
 
 
-class Trainer:
+class PointsTrainer:
     """Network, optimiser and running mean of the weights; all of it is in the checkpoint."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Trainer:
     def _learn(self, share: float, alone: bool) -> float:
         heads = self._heads.heads
         chosen = self._rng.integers(len(heads), size=self._batch)
-        batch = collate([draw_example(heads[i], self._rng) for i in chosen])
+        batch = stack_examples([draw_example(heads[i], self._rng) for i in chosen])
         warm = min(1.0, (self.step + 1) / WARMUP)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * share)) + 1e-5
@@ -218,7 +218,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     heads = Heads(options.data, options.model)
-    Trainer(
+    PointsTrainer(
         options.out, heads, options.minutes, tuple(options.rates), options.batch, start=options.start
     ).run(options.alone)
 

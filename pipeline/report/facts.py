@@ -52,11 +52,7 @@ class RunFacts:
 
 
 def run_facts(run: dict[str, Any]) -> RunFacts:
-    """Returns the facts of a run.
-
-    Args:
-        run: Content of run.json.
-    """
+    """Returns the facts of a run."""
     config, counts, weights = run["config"], run["counts"], run["models"]["weights"]
     convention = config["output"]["convention"]
     seconds, images = run["seconds"], counts["images"]

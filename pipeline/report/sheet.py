@@ -115,14 +115,7 @@ def photo_of(row: dict[str, Any], thumbnail: str) -> ShownPhoto:
 
 
 def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: Convention) -> Card:
-    """Returns one face of a row of the records.
-
-    Args:
-        row: A row with all its columns.
-        position: Position in the row's list of faces.
-        photo: What `photo_of` made of the row.
-        convention: Axes of the row's normals.
-    """
+    """Returns one face of a row of the records."""
     face = row["faces"][position]
     landmarks = np.asarray(face["landmarks"], np.float64).reshape(-1, 2) + 0.5
     points, seen = landmarks, np.ones(len(landmarks), bool)

@@ -70,13 +70,6 @@ def tally_records(store: Store, shards: list[str], faces: int, examples: int, fa
 
     The choice is a uniform sample by a hash of the photo's id: the same records give the same page,
     whatever their order.
-
-    Args:
-        store: The run's folder.
-        shards: Names in it of the records' Parquet files, in reading order.
-        faces: Most faces to show.
-        examples: Most examples to keep for each error code.
-        faceless: Most photos without a face to show.
     """
     tally = Tally()
     face_sample, faceless_sample = _Sample(faces), _Sample(faceless)
@@ -168,12 +161,6 @@ def read_rows(
     store: Store, shards: list[str], places: Iterable[Place], rows_at_once: int = 32
 ) -> dict[Place, dict[str, Any]]:
     """Reads whole rows, images included, row group by row group.
-
-    Args:
-        store: The run's folder.
-        shards: The names that `tally_records` was given.
-        places: Which rows.
-        rows_at_once: How many rows are held in memory at a time.
 
     Returns:
         The rows in reading order, without those that cannot be read.

@@ -33,11 +33,6 @@ THUMBNAIL_SIZE = 480
 def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
     """Writes the page of a run that is complete or was stopped; what is committed counts.
 
-    Args:
-        store: The run's folder; holds run.json and committed shards.
-        read: Fetches photos for their thumbnails.
-        decode: Makes a photo of bytes.
-
     Returns:
         Path of the page, as the store's file system takes it.
 

@@ -61,10 +61,6 @@ class ShardCheck:
 def check_shard(work: Work, shard: int) -> ShardCheck:
     """Checks a committed shard.
 
-    Args:
-        work: The run.
-        shard: Number of the shard.
-
     Raises:
         OutputError: The folder or its plan cannot be read, which says nothing of the shard.
     """
@@ -161,11 +157,7 @@ def _compare_ids(ids: list[int], planned: list[int]) -> str | None:
 def check_record(row: dict[str, Any], recipe: Recipe, config: RunConfig, thorough: bool) -> Iterator[str]:
     """Yields what is wrong with a record, to be read after the item's name.
 
-    Args:
-        row: A row of the records.
-        recipe: What the run makes.
-        config: Configuration of the run.
-        thorough: Whether to check also what takes long.
+    `thorough` checks also what takes long.
     """
     form = recipe.record
     status, code, message = (row[name] for name in ("status", "error_code", "error_message"))

@@ -94,14 +94,7 @@ def find_resources(
     of_machine: Callable[[int | None], tuple[int, int]] = machine_resources,
     of_cluster: Callable[[str | None], tuple[int | None, int | None]] = cluster_resources,
 ) -> Resources:
-    """Returns what a run will work on: what the configuration says, or what there is.
-
-    Args:
-        recipe: What the run makes.
-        config: Its configuration.
-        of_machine: Returns what this machine has.
-        of_cluster: Returns what a cluster has.
-    """
+    """Returns what a run will work on: what the configuration says, or what there is."""
     given, engine = config.estimate, config.engine
     cpus: int | None
     gpus: int | None

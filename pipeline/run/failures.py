@@ -13,9 +13,7 @@ SHARE_COUNTS_FROM = 1000
 def check_failures(counts: Counts, config: EngineConfig) -> None:
     """Checks what a run adds up to so far.
 
-    Args:
-        counts: Counts of the whole run, earlier sessions included.
-        config: Holds the limit.
+    The counts are those of the whole run, earlier sessions included.
 
     Raises:
         FailureLimitError: There are more failures than allowed.

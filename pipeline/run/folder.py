@@ -113,10 +113,7 @@ class Planned:
 def open_run(request: RunRequest, on_existing: OnExisting, *, any_limit: bool = False) -> RunFolder:
     """Opens a folder for a run. Nothing is written; an earlier run is removed when that is asked for.
 
-    Args:
-        request: What is asked for.
-        on_existing: What to do when the folder holds a run already.
-        any_limit: The run in the folder may have another limit.
+    `any_limit`: the run in the folder may have another limit.
 
     Raises:
         FacetError: The input or the output cannot be used, or the folder holds something else.
@@ -246,11 +243,6 @@ def make_plan(
     request: RunRequest, *, extend: bool = False, on_existing: Literal["fail", "overwrite"] = "fail"
 ) -> Planned:
     """Plans a run, or extends the plan of one.
-
-    Args:
-        request: What is asked for.
-        extend: Add what is new in the input to the plan that is there.
-        on_existing: What to do when the folder holds a plan already.
 
     Raises:
         FacetError: The folder holds a plan already and is not to be extended or overwritten, there is none

@@ -61,13 +61,7 @@ class Sign:
 
 
 class Heartbeat:
-    """Gives signs of life for as long as a `with` block lasts, from a thread of its own.
-
-    Args:
-        store: The run folder.
-        session: Identifier of the session.
-        interval: Seconds between two signs.
-    """
+    """Gives signs of life for as long as a `with` block lasts, from a thread of its own."""
 
     def __init__(self, store: Store, session: str, interval: float = INTERVAL):
         now = _now()

@@ -44,10 +44,7 @@ ENDING_SECONDS = 10.0
 class Isolated:
     """A stage in a child process, which starts at once.
 
-    Args:
-        stage: The stage; of a core.
-        arguments: What it is made of.
-        limits: What one photo may take; an item may take as much time for each of its photos.
+    An item may take as much time for each of its photos as the limits say.
     """
 
     def __init__(self, stage: Stage, arguments: tuple[Any, ...], limits: LimitsConfig):

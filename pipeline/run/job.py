@@ -88,11 +88,7 @@ def run(
 ) -> Result:
     """Carries a run out to its end, or goes on with one that was planned or stopped.
 
-    Args:
-        request: What is asked for.
-        on_existing: What to do when the folder holds a run already.
-        say: Takes lines for the user.
-        watch: Called with the counts of every chunk as it is written. What it raises ends the run.
+    `watch` is called with the counts of every chunk as it is written; what it raises ends the run.
 
     Raises:
         FacetError: The run cannot begin or cannot go on.
@@ -118,13 +114,7 @@ def run(
 
 
 class Session:
-    """One process's work on a run.
-
-    Args:
-        run: The folder.
-        say: Takes lines for the user.
-        watch: See `run`.
-    """
+    """One process's work on a run."""
 
     def __init__(self, run: RunFolder, say: Say, watch: Watch | None = None):
         self.run = run
@@ -260,12 +250,7 @@ def choose_engine(config: EngineConfig, images: int) -> Literal["local", "ray"]:
 def work_off(work: Work, pending: list[int], before: Counts, engine: str, watch: Watch | None = None) -> None:
     """Carries out some shards of a run, and shows how far it is.
 
-    Args:
-        work: The run.
-        pending: The shards to do.
-        before: What the run adds up to without them.
-        engine: local or ray.
-        watch: See `run`.
+    `before` is what the run adds up to without the pending shards.
 
     Raises:
         FacetError: The run cannot go on; committed shards stay valid.

@@ -9,11 +9,7 @@ from pipeline.run.plan import Plan
 
 
 class Ledger:
-    """Collects the written chunks of a run, in any order.
-
-    Args:
-        plan: The plan of the run.
-    """
+    """Collects the written chunks of a run, in any order."""
 
     def __init__(self, plan: Plan):
         self._plan = plan

@@ -90,14 +90,7 @@ def writes_json() -> bool:
 
 
 def event(name: str, message: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Logs an event.
-
-    Args:
-        name: Stable name of the event.
-        message: One sentence.
-        level: See `logging`.
-        fields: Plain values, for the JSON line.
-    """
+    """Logs an event."""
     log.log(level, "%s", message, extra={"event": name, "fields": fields})
 
 

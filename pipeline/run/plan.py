@@ -141,12 +141,6 @@ class Plan:
 def write_plan(store: Store, listed: Iterable[ListedItem], config: PlanConfig, run: str = "") -> Plan:
     """Writes the plan of a run, in flat memory however long the list is.
 
-    Args:
-        store: The run folder.
-        listed: The items, in a stable order.
-        config: How to cut.
-        run: See `Plan`.
-
     Returns:
         The plan that counts from now on: when another process has written one meanwhile, that one.
     """
@@ -166,13 +160,6 @@ def extend_plan(
     store: Store, plan: Plan, listed: Iterable[ListedItem], config: PlanConfig, run: str = ""
 ) -> Plan:
     """Adds items to a plan as new shards.
-
-    Args:
-        store: The run folder.
-        plan: The plan, which stays as it is.
-        listed: Items that are not in it, in a stable order; see `pipeline.run.new_items`.
-        config: How to cut them.
-        run: See `Plan`.
 
     Returns:
         The extended plan; the same items when there is nothing to add.

@@ -95,12 +95,7 @@ class Display(ABC):
 class Progress(Display):
     """Shows how far a run is.
 
-    Args:
-        total: Photos of the plan.
-        done: What earlier sessions of the run have done.
-        stream: Where to write; stderr by default, so that stdout stays the summary's.
-        clock: Seconds, monotonic.
-        interval: Seconds between two plain lines.
+    `done` is what earlier sessions of the run have done.
     """
 
     def __init__(
@@ -161,12 +156,7 @@ class Progress(Display):
 
 
 class ListingProgress(Display):
-    """Shows how far a listing is; its end is not known.
-
-    Args:
-        stream: See `Display`.
-        interval: See `Display`.
-    """
+    """Shows how far a listing is; its end is not known."""
 
     EVENT = "listing"
 

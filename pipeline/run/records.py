@@ -95,8 +95,7 @@ def set_failed(record: dict[str, Any], error: Exception, things: str) -> None:
 def complete_duplicates(rows: list[dict[str, Any]]) -> None:
     """Gives rows with `duplicate_of` the result of the row that they refer to.
 
-    Args:
-        rows: The records of a chunk, changed in place; a row refers to one before it.
+    They are changed in place; a row refers to one before it.
     """
     by_id = {row["id"]: row for row in rows}
     for row in rows:
@@ -110,9 +109,6 @@ class DuplicateFinder:
 
     The chunks of a shard are worked on apart, and only when it is put together can they be compared. Bytes
     that failed at one time and not at another are not joined, nor are those that the recipe tells apart.
-
-    Args:
-        form: The format of the rows.
     """
 
     def __init__(self, form: RecordFormat) -> None:

@@ -177,7 +177,7 @@ def compare(before: Counts, after: Counts, codes: Collection[str], empty: str) -
     )
 
 
-def describe(done: Retried, recipe: Recipe) -> str:
+def describe_retry(done: Retried, recipe: Recipe) -> str:
     """Returns what to tell the user."""
     if not done.tried:
         return "There is no photo to try again."

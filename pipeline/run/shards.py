@@ -64,11 +64,6 @@ def commit_shard(work: Work, shard: int, counts: Counts) -> Marker:
     does it when another session has committed the shard meanwhile: of two runs on one folder the first to
     commit a shard counts, and the parts of the other are dropped.
 
-    Args:
-        work: The run; its session wrote the parts.
-        shard: Number of the shard.
-        counts: What the parts add up to.
-
     Raises:
         OutputError: Something cannot be written, or what is to be merged is not there or not whole.
     """
@@ -106,11 +101,6 @@ def _write_shard(
     work: Work, shard: int, tables: Iterable[tuple[pa.Table, pa.Table]]
 ) -> tuple[Counts, list[WrittenFile]]:
     """Writes the files of a shard.
-
-    Args:
-        work: The run.
-        shard: Number of the shard.
-        tables: The rows of every chunk, and those of them that are new.
 
     Returns:
         What the rows add up to, and the files, without loose ones.
@@ -167,11 +157,6 @@ def _parts(work: Work, shard: int) -> Iterator[pa.Table]:
 @functools.lru_cache(maxsize=4)
 def committed_codes(store: Store, session: str, shard: int) -> dict[int, str | None]:
     """Returns item -> error code of the records of a committed shard.
-
-    Args:
-        store: The run folder.
-        session: Whoever asks: a session that commits the shard anew does not ask again.
-        shard: Number of the shard.
 
     Raises:
         OutputError: There are no records, or they cannot be read.

@@ -78,13 +78,7 @@ def begin_items(work: Work, shard: int, chunk: int) -> list[Item]:
 
 
 class RecipeStage:
-    """One stage of a recipe.
-
-    Args:
-        work: The run.
-        index: Which stage.
-        arguments: Its arguments when they are there already, see `Stage.arguments`.
-    """
+    """One stage of a recipe."""
 
     def __init__(self, work: Work, index: int, arguments: tuple[Any, ...] | None = None):
         recipe, config = work.recipe, work.config
@@ -247,12 +241,7 @@ Reader = Callable[[Work], Callable[[int, int], Chunk]]
 
 
 class AllStages:
-    """All stages in one process, one after the other.
-
-    Args:
-        work: The run.
-        reader: Makes what reads photos.
-    """
+    """All stages in one process, one after the other."""
 
     def __init__(self, work: Work, reader: Reader = ReadStage):
         self._read = reader(work)

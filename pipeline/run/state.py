@@ -138,14 +138,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 def differences(
     recipe: Recipe, old: dict[str, Any], new: dict[str, Any], allowed: tuple[str, ...] = ()
 ) -> list[str]:
-    """Returns what of a run would change its records, as "field: old -> new".
-
-    Args:
-        recipe: What the run makes.
-        old: Content of a run.json.
-        new: Content of another.
-        allowed: Fields that may differ.
-    """
+    """Returns what of a run would change its records, as "field: old -> new"."""
     before, after = dict(_identity(recipe, old)), dict(_identity(recipe, new))
     return [
         f"{field}: {before.get(field)} -> {after.get(field)}"

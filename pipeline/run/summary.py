@@ -17,12 +17,7 @@ FAULT_SHARE = 0.01
 
 
 def summarise(result: Result, output: str) -> str:
-    """Returns the summary of a complete run: counts, failures by code, where to look, how to read on.
-
-    Args:
-        result: The run.
-        output: The run folder, as the user gave it.
-    """
+    """Returns the summary of a complete run: counts, failures by code, where to look, how to read on."""
     counts = result.counts
     things = logs.found_text(counts).removesuffix(", ")
     thing = next(iter(counts.found), "things").removesuffix("s")

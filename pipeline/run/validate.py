@@ -134,14 +134,8 @@ def validate_run(
     return found
 
 
-def describe(found: Validation, recipe: Recipe, output: str) -> str:
-    """Returns what to tell the user: a line per reason and a summary.
-
-    Args:
-        found: What was found.
-        recipe: What the run makes.
-        output: The run folder, as the user gave it.
-    """
+def describe_validation(found: Validation, recipe: Recipe, output: str) -> str:
+    """Returns what to tell the user: a line per reason and a summary."""
     lines = []
     for check in found.problems:
         lines += [f"shard {check.shard:05d}: {reason}" for reason in check.reasons]

@@ -93,7 +93,7 @@ def pair_pictures(folder: Store) -> Pairing:
     return found
 
 
-def decode_photo(data: bytes) -> np.ndarray:
+def decode_any_photo(data: bytes) -> np.ndarray:
     """Decodes a photo as `facet normals` does: (H, W, 3) uint8 RGB.
 
     Raises:

@@ -75,10 +75,6 @@ class BadRows:
 def find_row_groups(paths: Sequence[str], storage: StorageConfig | None = None) -> list[RowGroup]:
     """Lists the row groups of Parquet files and folders, in a stable order.
 
-    Args:
-        paths: Files or folders, local or as URLs that fsspec knows, such as s3://bucket/faces.
-        storage: How remote ones are reached.
-
     Raises:
         DataError: A path holds no Parquet file, a file has neither our schema nor that of records, or there
             is no row with an image or a normal map.

@@ -53,9 +53,7 @@ class Sample:
 def decode_row(row: Mapping[str, Any], size: int | None) -> Sample:
     """Decodes one row of `pipeline.samples.schema.SCHEMA`.
 
-    Args:
-        row: Column -> value; missing columns count as null.
-        size: Side of the result; None keeps the stored one.
+    Missing columns count as null; without a size the stored one is kept.
 
     Raises:
         DataError: Neither image nor normal can be decoded to a square crop, or the labels do not fit.
@@ -113,10 +111,7 @@ def turn_to_crop(normals: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
 
 
 def decode_normal_map(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes a stored normal map.
-
-    Args:
-        pixels: (H, W, 3) uint8 or uint16.
+    """Decodes a stored normal map, (H, W, 3) uint8 or uint16.
 
     Returns:
         Unit normals (H, W, 3) float32 and which pixels held one, (H, W) bool.
@@ -182,11 +177,6 @@ def _parse_meta(text: str | None) -> Mapping[str, Any]:
 
 def decode_picture(data: bytes | None, column: str, flags: int) -> np.ndarray | None:
     """Decodes a picture; None stays None.
-
-    Args:
-        data: Bytes of the file.
-        column: Name for messages.
-        flags: How OpenCV shall decode.
 
     Raises:
         DataError: It is none, it is too large or it is broken.

@@ -34,12 +34,7 @@ def read_range(uri: str, config: StorageConfig, start: int | None = None, end: i
 
 
 class RangeFile(io.RawIOBase):
-    """A file of known size that can be read at any position.
-
-    Args:
-        size: Bytes of the file.
-        read: Returns the bytes from a start up to and without an end.
-    """
+    """A file of known size that can be read at any position."""
 
     def __init__(self, size: int, read: Callable[[int, int], bytes]):
         super().__init__()

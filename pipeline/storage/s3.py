@@ -19,14 +19,7 @@ REMOVALS = 3
 
 
 class S3FileSystem(s3fs.S3FileSystem):
-    """s3fs with our retries.
-
-    Args:
-        attempts: How often a request is sent at most.
-        timeout_s: Seconds without an answer after which a request fails.
-        connections: Requests under way at the same time.
-        options: What s3fs takes.
-    """
+    """s3fs with our retries."""
 
     def __init__(self, *, attempts: int, timeout_s: float, connections: int, **options: Any):
         config = {

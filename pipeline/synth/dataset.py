@@ -49,12 +49,7 @@ def write_dataset(
 ) -> list[str]:
     """Renders a data set, or what is missing of it.
 
-    Args:
-        output: Folder, local or remote.
-        config: What to render.
-        execution: Where to render.
-        model: Path of the head model; see `pipeline.assets.find_ict_facekit`.
-        on_progress: Is called with the number of samples of each shard that is there.
+    `on_progress` is called with the number of samples of each shard that is there.
 
     Returns:
         Names of the shards.

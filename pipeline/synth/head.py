@@ -36,7 +36,7 @@ _PORTRAIT_KINDS = {"neutral": 0.6, "smile": 0.4}
 
 
 @dataclass(frozen=True)
-class Head:
+class DrawnHead:
     """One head.
 
     Attributes:
@@ -61,18 +61,12 @@ class Head:
         return np.concatenate([self.identity, self.expression])
 
 
-def draw_head(rng: np.random.Generator, names: tuple[str, ...], portrait: bool = False) -> Head:
-    """Draws a head.
-
-    Args:
-        rng: The sample's own generator.
-        names: Names of the model's expressions.
-        portrait: Only what people do when they sit for a portrait.
-    """
+def draw_head(rng: np.random.Generator, names: tuple[str, ...], portrait: bool = False) -> DrawnHead:
+    """Draws a head."""
     identity = rng.normal(0, rng.uniform(0.7, 1.4), 100)
     scale = rng.normal(1, 0.03, 3).clip(0.9, 1.1)
     expression, kind, eyes, gaze = draw_expression(rng, names, portrait)
-    return Head(identity, scale, expression, gaze, kind, eyes)
+    return DrawnHead(identity, scale, expression, gaze, kind, eyes)
 
 
 def draw_expression(

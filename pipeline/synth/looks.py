@@ -66,13 +66,7 @@ class Look:
 
 
 def draw(rng: np.random.Generator, portrait: bool = False, mouth_open: float = 0.0) -> Look:
-    """Draws the looks of one sample.
-
-    Args:
-        rng: The sample's own generator.
-        portrait: An ordinary portrait: soft light, hardly a camera fault.
-        mouth_open: The model's weight of the open jaw.
-    """
+    """Draws the looks of one sample."""
     seeds = rng.integers(0, 2**63, 8)
     skin_rng, light_rng, back_rng, photo_rng, cloth_rng = (np.random.default_rng(s) for s in seeds[:5])
     outfit = clothes.draw_outfit(cloth_rng, mouth_open)
@@ -114,7 +108,7 @@ def stack(items: Sequence[Any], device: torch.device) -> dict[str, Tensor]:
     return {n: p.reshape(c.shape) for n, p, c in zip(names, parts, columns, strict=True)}
 
 
-def render(props: Props, gbuffer: GBuffer, looks: Sequence[Look], keys: Sequence[int]) -> Rendered:
+def render_looks(props: Props, gbuffer: GBuffer, looks: Sequence[Look], keys: Sequence[int]) -> Rendered:
     """Gives heads their looks.
 
     Args:

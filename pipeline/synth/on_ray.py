@@ -15,11 +15,7 @@ from pipeline.synth.shards import Shard, ShardRenderer
 def render(renderer: ShardRenderer, shards: Sequence[Shard], workers: int, cpus: float) -> Iterator[int]:
     """Renders shards; yields the number of samples of each as it is done.
 
-    Args:
-        renderer: What every actor does; it is sent to them before it has loaded anything.
-        shards: The shards.
-        workers: Number of actors. One that is lost is started anew, and its shard done again.
-        cpus: CPUs of the cluster.
+    Actors are sent the renderer before it has loaded anything; one that is lost is started anew.
 
     Raises:
         FacetError: What went wrong in an actor, with the error's own code.

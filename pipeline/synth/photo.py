@@ -92,11 +92,6 @@ def draw_faults(rng: np.random.Generator, portrait: bool = False) -> Faults:
 def apply_faults(image: np.ndarray, faults: Faults, rng: np.random.Generator) -> np.ndarray:
     """Puts faults on a picture.
 
-    Args:
-        image: (H, W, 3) float32 sRGB 0..1.
-        faults: What is wrong with the camera.
-        rng: Source of the noise.
-
     Returns:
         (H, W, 3) uint8.
     """

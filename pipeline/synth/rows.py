@@ -23,10 +23,7 @@ FINEST_DEPTH = 0.004
 def encode_batch(batch: RenderedBatch, prefix: str, executor: Executor | None = None) -> list[dict[str, Any]]:
     """Encodes rendered samples.
 
-    Args:
-        batch: The samples.
-        prefix: Start of the rows' ids; the sample's index follows.
-        executor: Threads that share the work, where rendering is faster than one of them.
+    Threads share the work where rendering is faster than one of them.
 
     Returns:
         Rows of `RENDERED_SCHEMA`.
@@ -45,7 +42,7 @@ def _encode(sample: dict[str, np.ndarray], meta: dict[str, Any], identifier: str
     depth, scale, offset = quantise_depth(sample["depth"])
     return {
         "id": identifier,
-        "image": encode_jpeg(sample["image"]),
+        "image": encode_photo(sample["image"]),
         "normal": encode_png(encode_normals(sample["normal"])),
         "mask": encode_png(sample["mask"].astype(np.uint8) * 255),
         "regions": encode_png(sample["regions"]),
@@ -57,7 +54,7 @@ def _encode(sample: dict[str, np.ndarray], meta: dict[str, Any], identifier: str
     }
 
 
-def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+def encode_photo(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     """Writes an image (H, W, 3) uint8 RGB as JPEG without colour subsampling."""
     options = [
         cv2.IMWRITE_JPEG_QUALITY,

@@ -29,7 +29,7 @@ from pipeline.pixels import scale_points
 from pipeline.regions import ANSWER, Region
 from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
-from pipeline.synth.head import Head, draw_head
+from pipeline.synth.head import DrawnHead, draw_head
 from pipeline.synth.loose import Border, draw_border, draw_loose_pose, draw_loose_window, end_photo
 from pipeline.synth.view import CameraPose, draw_pose, draw_view, draw_window
 
@@ -71,7 +71,7 @@ class Parameters:
     index: int
     props: int
     portrait: bool
-    head: Head
+    head: DrawnHead
     view: CameraPose
     window: CropWindow
     look: looks.Look
@@ -121,12 +121,6 @@ def generator(seed: int, index: int, stream: str) -> np.random.Generator:
 class Sampler:
     """Renders samples by index.
 
-    Args:
-        config: How to render.
-        seed: Seed of all samples.
-        device: Where to render.
-        model: Path of the head model; see `pipeline.assets.find_ict_facekit`.
-
     Raises:
         AssetsError: The head model is not there.
     """
@@ -157,7 +151,7 @@ class Sampler:
         look = looks.draw(draw["look"], portrait, mouth_open=head.expression[jaw])
         return Parameters(index, index // PROP_SHARE, portrait, head, view, window, look, border)
 
-    def landmarks(self, head: Head) -> np.ndarray:
+    def landmarks(self, head: DrawnHead) -> np.ndarray:
         """The 68 landmarks (68, 3) of a head in head space, in double precision."""
         neutral, offsets = self._landmarks
         return (neutral + (head.offsets @ offsets).reshape(-1, 3)) * head.scale
@@ -171,7 +165,7 @@ class Sampler:
         """Renders samples whose numbers are drawn, as one batch."""
         with full_precision():
             gbuffer = self.geometry(drawn)
-        rendered = looks.render(self.props, gbuffer, [p.look for p in drawn], [p.props for p in drawn])
+        rendered = looks.render_looks(self.props, gbuffer, [p.look for p in drawn], [p.props for p in drawn])
         factor = self.config.supersample
         image = looks.develop(
             soften_edges(rendered.rgb, gbuffer.depth) if factor == 1 else shrink(rendered.rgb, factor),
@@ -269,7 +263,7 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def pose_heads(model: FaceModel, heads: Sequence[Head]) -> tuple[Tensor, Tensor]:
+def pose_heads(model: FaceModel, heads: Sequence[DrawnHead]) -> tuple[Tensor, Tensor]:
     """Vertices and unit normals (B, V, 3) of heads, in head space."""
 
     def stack(values: list[np.ndarray]) -> Tensor:

@@ -13,11 +13,7 @@ from pipeline.storage.store import Store
 
 
 def contact_sheet(pairs: list[tuple[np.ndarray, np.ndarray]], columns: int = 8) -> np.ndarray:
-    """Lays images and normal maps out, rows of photos above rows of their normals.
-
-    Args:
-        pairs: Image and encoded normals of each sample, all (S, S, 3) uint8.
-        columns: Samples side by side.
+    """Lays images and normal maps out, rows of photos above rows of their normals; all are (S, S, 3) uint8.
 
     Returns:
         (H, W, 3) uint8.
@@ -33,14 +29,7 @@ def contact_sheet(pairs: list[tuple[np.ndarray, np.ndarray]], columns: int = 8) 
 
 
 def sheet_of_shards(store: Store, names: list[str], count: int = 64, size: int = 160) -> np.ndarray:
-    """Draws the first samples of a data set.
-
-    Args:
-        store: The data set's folder.
-        names: Its shards, in order.
-        count: Number of samples.
-        size: Side of each picture in pixels.
-    """
+    """Draws the first samples of a data set."""
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for name in names:
         with store.open(name) as file:

@@ -69,13 +69,7 @@ class MultiviewConfig(Section):
 
 
 def draw_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[Parameters]:
-    """Draws the numbers of all views of one set.
-
-    Args:
-        sampler: Gives the seed and the model.
-        number: Number of the set.
-        config: How many views, and whether the face changes.
-    """
+    """Draws the numbers of all views of one set."""
     index = _FIRST_INDEX + number * _MOST_VIEWS
     common = sampler.parameters(index)
     changing = generator(sampler.seed, index, "set").random() < config.changing
@@ -116,12 +110,6 @@ def render_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[d
 
 def write_sets(store: Store, sampler: Sampler, numbers: Iterable[int], config: MultiviewConfig) -> list[str]:
     """Renders sets, one Parquet file each; sets that are there already are kept.
-
-    Args:
-        store: Folder, local or remote.
-        sampler: Renders.
-        numbers: Numbers of the sets.
-        config: How they are made.
 
     Returns:
         Names of the files.

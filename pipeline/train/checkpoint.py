@@ -17,9 +17,7 @@ FOLDER = "checkpoints"
 class CheckpointStore:
     """The checkpoints of one run: checkpoints/step-000001234.pt.
 
-    Args:
-        store: The run's folder.
-        keep: How many of the newest are kept.
+    The newest `keep` of them are kept.
     """
 
     def __init__(self, store: Store, keep: int):

@@ -23,7 +23,7 @@ from pipeline.faces.detect import FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import Convention, decode_normals, encode_normals
 from pipeline.pixels import resize
-from pipeline.samples.pictures import decode_photo, pair_pictures, what_it_holds
+from pipeline.samples.pictures import decode_any_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import MASK, counts_in, decode_normal_map, decode_picture, resize_normals
 from pipeline.samples.schema import SCHEMA, SIZE
@@ -123,7 +123,7 @@ def convert_row(
     Raises:
         DataError: A file cannot be decoded, the files differ in size, or there is no face or no square.
     """
-    image = decode_photo(data["image"]) if "image" in data else None
+    image = decode_any_photo(data["image"]) if "image" in data else None
     pixels = decode_picture(data.get("normal"), "normal", cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     mask = decode_picture(data.get("mask"), "mask", MASK)
     shapes = {picture.shape[:2] for picture in (image, pixels, mask) if picture is not None}

@@ -88,12 +88,7 @@ class TrainingData:
 
 
 class GroupCache:
-    """Decoded row groups, the most recently used ones, shared by threads; each is loaded once.
-
-    Args:
-        load: Loads a group.
-        capacity: Most groups kept.
-    """
+    """Decoded row groups, the most recently used ones, shared by threads; each is loaded once."""
 
     def __init__(self, load: Callable[[RowGroup], list[Sample | None]], capacity: int):
         self._load = load

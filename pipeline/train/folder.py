@@ -27,11 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingFolder:
-    """Writes the files of a run; a remote folder is mirrored from a local one by `sync`.
-
-    Args:
-        store: The folder.
-    """
+    """Writes the files of a run; a remote folder is mirrored from a local one by `sync`."""
 
     def __init__(self, store: Store):
         self.store = store

@@ -21,10 +21,7 @@ from pipeline.train.loop import LocalWorker, Trainer
 def load_data(config: TrainConfig, paths: Sequence[str], validation: Sequence[str] = ()) -> TrainingData:
     """Finds the rows to train and to validate on.
 
-    Args:
-        config: The run.
-        paths: Parquet files and folders to train on.
-        validation: The same for validation; if empty, `data.validation` of the training rows are kept for it.
+    Without validation data, `data.validation` of the training rows are kept for it.
 
     Raises:
         DataError: The data cannot be used.
@@ -42,10 +39,6 @@ def load_data(config: TrainConfig, paths: Sequence[str], validation: Sequence[st
 
 def initial_parameters(init: str | None, architecture: str) -> dict[str, torch.Tensor] | None:
     """Reads parameters to start from: a checkpoint of a run (its moving average) or weights.
-
-    Args:
-        init: Path of a .pt checkpoint, name or path of weights, or None.
-        architecture: What the run trains.
 
     Raises:
         TrainingError: They are of another architecture.
@@ -66,13 +59,6 @@ def train_local(
     init: str | None = None,
 ) -> dict[str, float]:
     """Trains in this process; goes on from the last checkpoint in `out` if there is one.
-
-    Args:
-        config: The run.
-        paths: Training data.
-        out: Folder of the run, local or remote; see `pipeline.train.folder`.
-        validation: Validation data.
-        init: See `initial_parameters`.
 
     Returns:
         The last validation metrics.

@@ -81,12 +81,7 @@ class LocalWorker:
 class Trainer:
     """One training run of one worker.
 
-    Args:
-        config: The run.
-        data: Rows of all workers.
-        folder: Where the first worker writes logs, sheets and weights; None for the others.
-        worker: The surroundings.
-        initial: Parameters to start from when there is no checkpoint.
+    The first worker alone has the folder, for logs, sheets and weights.
 
     Raises:
         DataError: No pass finds rows to train on.

@@ -51,10 +51,6 @@ class MovingAverage:
     """Exponential moving average of a network's parameters and buffers, in `network`.
 
     Early on the average is over as many steps as there were, so that the fresh weights fade out.
-
-    Args:
-        network: A copy of the network in training.
-        decay: Weight of the past.
     """
 
     def __init__(self, network: CrossModalNet, decay: float):

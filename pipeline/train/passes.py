@@ -32,13 +32,7 @@ def passes_of_step(step: int, config: PassConfig) -> list[str]:
 
 
 class TrainingStep(nn.Module):
-    """Network and losses as one module, so that DDP sees every pass of a step as one forward call.
-
-    Args:
-        network: The network in training.
-        config: Weights of the terms.
-        device: Where the look-up tables live.
-    """
+    """Network and losses as one module, so that DDP sees every pass of a step as one forward call."""
 
     def __init__(self, network: CrossModalNet, config: LossConfig, device: torch.device | str = "cpu"):
         super().__init__()
@@ -50,10 +44,6 @@ class TrainingStep(nn.Module):
         self, batches: Mapping[str, Batch], gradient: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Runs the passes that have a batch.
-
-        Args:
-            batches: Pass -> its batch.
-            gradient: Factor on the gradient term.
 
         Returns:
             The weighted sum of all terms, and each term, detached, as `PASS/TERM`.

@@ -22,14 +22,6 @@ def rendered_batches(
     Position p is sample `p * world + rank` of the seed: workers never share one, and a run
     that goes on renders what it would have rendered.
 
-    Args:
-        seed: Seed of the samples.
-        size: Side in pixels.
-        batch_size: Samples per batch.
-        device: Where to render.
-        position: Where to start.
-        share: This worker.
-
     Raises:
         AssetsError: The head model is not there.
     """

@@ -33,15 +33,7 @@ def open_streams(
 ) -> dict[str, BatchStream]:
     """Starts the batches of every pass that is on and has rows.
 
-    Args:
-        config: The run.
-        stage: Its stretch: crop size, batch size, strength of the augmentation.
-        groups: Row groups of all workers.
-        share: This worker.
-        positions: Pass -> position to start from.
-        pool: Threads that make batches.
-        bad: Takes the rows that cannot be used.
-        device: Where rendered batches are made.
+    `positions` says for each pass where to start; `bad` takes the rows that cannot be used.
 
     Raises:
         DataError: No pass finds rows.

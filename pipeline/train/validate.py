@@ -24,12 +24,6 @@ def validate(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Averages the metrics on the face mask and draws the first samples.
 
-    Args:
-        network: In eval mode.
-        samples: Paired samples with a face in view.
-        device: Where the network is.
-        bf16: Whether to compute in bf16.
-
     Returns:
         Metrics averaged over images, and the sheet (H, W, 3) uint8.
     """

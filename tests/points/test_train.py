@@ -11,7 +11,7 @@ import torch
 from pipeline.faces.points import COUNT
 from pipeline.points.draw import Example
 from pipeline.points.network import LOG_SIGMA, PointsOutput
-from pipeline.points.train import CHECKPOINT, Heads, Trainer, collate, loss_of
+from pipeline.points.train import CHECKPOINT, Heads, PointsTrainer, loss_of, stack_examples
 from pipeline.samples.schema import RENDERED_SCHEMA
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import SampleConfig, Sampler
@@ -19,7 +19,7 @@ from pipeline.synth.sample import SampleConfig, Sampler
 
 def batch(count: int = 4) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(0)
-    return collate(
+    return stack_examples(
         [
             Example(
                 np.zeros((128, 128, 3), np.uint8),
@@ -66,13 +66,13 @@ def test_training_stops_and_goes_on(ict_facekit, tmp_path):
 
     render(1)
     heads = Heads([tmp_path], ict_facekit)
-    first = Trainer(tmp_path / "out", heads, minutes=0.05, rates=(1e-4, 1e-3), batch=2)
+    first = PointsTrainer(tmp_path / "out", heads, minutes=0.05, rates=(1e-4, 1e-3), batch=2)
     first.run()
     assert first.step > 1
     render(2)
     heads.refresh()
     assert len(heads.heads) == 4
-    again = Trainer(tmp_path / "out", heads, minutes=0.1, rates=(1e-4, 1e-3), batch=2)
+    again = PointsTrainer(tmp_path / "out", heads, minutes=0.1, rates=(1e-4, 1e-3), batch=2)
     assert (again.step, again.seconds) == (first.step, first.seconds)
     again.run()
     assert again.step > first.step

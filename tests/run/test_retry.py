@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.images.png import decode_png
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.counts import Counts
-from pipeline.run.retry import compare, describe, having, retry_run
+from pipeline.run.retry import compare, describe_retry, having, retry_run
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
@@ -153,7 +153,7 @@ class TestRecovered:
     def test_processes(self, lacking, whole):
         done = retry(lacking, "all", "engine.cpus=2", "engine.in_process_up_to=0")
         assert_same(lacking, whole)
-        assert describe(done, RECIPE) == (
+        assert describe_retry(done, RECIPE) == (
             "Tried again: 4 photos (not_found: 3, empty_file: 1); 3 shards written anew.\n"
             "  3 have faces now, 0 have none, 1 failed again (empty_file: 1)."
         )
@@ -190,7 +190,7 @@ class TestRefused:
     def test_nothing_to_try(self, lacking):
         state = (lacking / "run.json").read_bytes()
         done = retry(lacking, "timeout,crashed")
-        assert describe(done, RECIPE) == "There is no photo to try again."
+        assert describe_retry(done, RECIPE) == "There is no photo to try again."
         assert done.counts.images == 10
         assert (lacking / "run.json").read_bytes() == state
 

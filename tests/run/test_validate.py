@@ -31,7 +31,7 @@ from pipeline.run.counts import Counts
 from pipeline.run.markers import committed_shards
 from pipeline.run.plan import Plan, chunk_items, read_plan, write_plan
 from pipeline.run.shards import commit_shard
-from pipeline.run.validate import describe, validate_run
+from pipeline.run.validate import describe_validation, validate_run
 from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
@@ -143,7 +143,7 @@ class TestSound:
             "records/shard-00001.parquet",
             "files/shard-00001.tar",
         ]
-        assert "Still to be done by `facet normals`: 1 shard." in describe(found, RECIPE, "out")
+        assert "Still to be done by `facet normals`: 1 shard." in describe_validation(found, RECIPE, "out")
 
 
 class TestFiles:

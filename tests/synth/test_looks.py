@@ -428,9 +428,9 @@ def test_one_in_eight_photos_is_grey():
 
 def test_looks_do_not_depend_on_the_batch(model, props):
     drawn = [looks.draw(np.random.default_rng(k)) for k in range(4)]
-    together = looks.render(props, frontal(model, 4), drawn, [0, 0, 1, 1])
+    together = looks.render_looks(props, frontal(model, 4), drawn, [0, 0, 1, 1])
     for k in (0, 3):
-        alone = looks.render(looks.Props(model, seed=3), frontal(model), drawn[k : k + 1], [k // 2])
+        alone = looks.render_looks(looks.Props(model, seed=3), frontal(model), drawn[k : k + 1], [k // 2])
         torch.testing.assert_close(alone.rgb[0], together.rgb[k], atol=2e-3, rtol=0)
         torch.testing.assert_close(alone.normal[0], together.normal[k], atol=1e-4, rtol=0)
         assert (alone.region[0] == together.region[k]).float().mean() > 0.999
@@ -439,7 +439,7 @@ def test_looks_do_not_depend_on_the_batch(model, props):
 def test_looks_are_finite_and_their_normals_unit(model, props):
     gbuffer = frontal(model, 6)
     drawn = [looks.draw(np.random.default_rng(100 + k), portrait=k % 2 == 0) for k in range(6)]
-    rendered = looks.render(props, gbuffer, drawn, range(6))
+    rendered = looks.render_looks(props, gbuffer, drawn, range(6))
     assert torch.isfinite(rendered.rgb).all()
     assert rendered.rgb.min() >= 0
     assert rendered.rgb.max() <= 1
@@ -481,7 +481,9 @@ def test_looks_on_cuda_match_cpu(ict_facekit):
     for device in ("cpu", "cuda"):
         model = load_face_model(ict_facekit, device)
         gbuffer = frontal(model, 4) if device == "cpu" else _to_cuda(frontal, model)
-        results.append(looks.render(looks.Props(model, 3, device), gbuffer, drawn, [0, 0, 1, 1]).rgb.cpu())
+        results.append(
+            looks.render_looks(looks.Props(model, 3, device), gbuffer, drawn, [0, 0, 1, 1]).rgb.cpu()
+        )
     assert (results[0] - results[1]).abs().mean() < 5e-3
 
 

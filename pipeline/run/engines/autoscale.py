@@ -57,12 +57,6 @@ def wait_for_size(
 ) -> tuple[float, float]:
     """Waits until a cluster is as large as asked for, or the time is up.
 
-    Args:
-        config: What is asked for, and for how long.
-        size: Returns CPUs and GPUs of the cluster.
-        clock: Returns the time in seconds.
-        sleep: Waits so many seconds.
-
     Returns:
         CPUs and GPUs of the cluster in the end.
     """

@@ -34,11 +34,6 @@ MAX_LOSSES = 3
 def run_local(work: Work, shards: list[int], on_chunk: Callable[[Counts], None]) -> None:
     """Carries out some shards of a run.
 
-    Args:
-        work: The run.
-        shards: The shards to do.
-        on_chunk: Called with the counts of every chunk that is written.
-
     Raises:
         FacetError: The run cannot go on; committed shards stay valid.
     """
@@ -123,12 +118,7 @@ def _run_in_pool(work: Work, shards: list[int], on_chunk: Callable[[Counts], Non
 
 
 class _Worker:
-    """What every process of the pool does.
-
-    Args:
-        work: The run.
-        json_logs: Whether log lines are JSON.
-    """
+    """What every process of the pool does."""
 
     def __init__(self, work: Work, json_logs: bool):
         leave_out_pandas()

@@ -41,10 +41,6 @@ class RunMetrics:
     """The metrics of one run, in the driver of a Ray cluster; safe to use from several threads.
 
     Nothing here fails or waits: where Ray exports nothing, the numbers go nowhere.
-
-    Args:
-        photos: Photos that are to be done.
-        counter: Makes what counts.
     """
 
     def __init__(self, photos: int, counter: Callable[..., Counter] = Counter):
@@ -56,11 +52,7 @@ class RunMetrics:
         self._set_gauges()
 
     def add(self, counts: Counts) -> None:
-        """Notes that a chunk is written.
-
-        Args:
-            counts: What its records add up to.
-        """
+        """Notes that a chunk is written."""
         with _harmless(), self._lock:
             for status, images in counts.statuses.items():
                 if status != FAILED:
@@ -77,11 +69,7 @@ class RunMetrics:
             self._set_gauges()
 
     def commit(self, counts: Counts) -> None:
-        """Notes that a shard is committed.
-
-        Args:
-            counts: What its records add up to.
-        """
+        """Notes that a shard is committed."""
         with _harmless(), self._lock:
             self._grow("facet_shards_total", 1)
             self._uncommitted -= counts.images
