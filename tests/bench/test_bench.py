@@ -320,6 +320,7 @@ def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch):
     assert sum(marker.counts.images for marker in markers) == 104
 
 
+@pytest.mark.slow
 def test_heads_are_timed_step_by_step(tmp_path):
     rates = measure_heads(Path(__file__).resolve().parents[1] / "photos" / "rendered_1.jpg", rounds=1)
     assert [rate.name for rate in rates] == ["fit", "displacement", "maps", "maps as PNG and JPEG", "GLB"]

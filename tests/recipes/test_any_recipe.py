@@ -70,7 +70,7 @@ def shard_bytes(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 def test_folder_of_photos_to_one_record(people, tmp_path, monkeypatch, engine):
     path = [str(Path(thumbnails.__file__).parent), os.getcwd()]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))

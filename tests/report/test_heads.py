@@ -196,6 +196,7 @@ def test_keyboard(url, chromium):
         assert np.array_equal(canvas(page, "#view"), before)
 
 
+@pytest.mark.slow
 def test_it_turns_unless_less_motion_is_wanted(url, chromium):
     with chromium.open(url) as page:
         ready(page)
@@ -211,6 +212,7 @@ def test_it_turns_unless_less_motion_is_wanted(url, chromium):
         assert page.evaluate("document.querySelector('#turn').getAttribute('aria-pressed')") == "false"
 
 
+@pytest.mark.slow
 def test_phone_and_hostile_names(url, chromium):
     with chromium.open(url, 390, 844, STILL, touch=True) as page:
         ready(page)

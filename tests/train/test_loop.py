@@ -182,6 +182,7 @@ def test_unpaired_rows_alone_train_their_pass(tmp_path, kept, names):
     assert {name.split("/")[0] for name in line if "/" in name} == names
 
 
+@pytest.mark.slow
 def test_heads_rendered_as_training_goes_need_no_stored_rows(ict_facekit, tmp_path, monkeypatch):
     monkeypatch.setenv("FACET_ASSETS", str(ict_facekit))
     train_local(config_of("data.render_seed=5", steps=3), [], str(tmp_path))
