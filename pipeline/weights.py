@@ -271,12 +271,6 @@ def save_weights(
 ) -> str:
     """Writes the parameters of a network as safetensors, whole or not at all.
 
-    Args:
-        network: The network; not changed.
-        path: Where to.
-        metadata: Further text for the file's header; the architecture is always there.
-        half: Store fp16 instead of fp32, at half the size.
-
     Returns:
         The sha256 of the file.
 
@@ -310,15 +304,6 @@ def export_weights(
     half: bool = True,
 ) -> WeightsEntry:
     """Writes a network's weights into a folder and registers them, in place of any of the same name.
-
-    Args:
-        network: The network; not changed.
-        name: Name in the registry and of the file.
-        folder: Folder of the registry, the user's own by default.
-        licence: Licence of the weights.
-        trained_how: How they were made, in words.
-        scores: Evaluation set -> metric -> value.
-        half: Store fp16.
 
     Raises:
         WeightsError: The name is not valid or is that of shipped weights, or a parameter is not finite.

@@ -22,12 +22,7 @@ def write_photos(folder: Path, count: int, seed: int = 0) -> list[Path]:
 
     Each is a random part of scikit-image's astronaut (NASA, public domain) that shows the whole face, in
     landscape, portrait or square format, mirrored or not, lighter or darker, with sensor noise; without the
-    noise an enlarged photo would be quicker to decode than a real one.
-
-    Args:
-        folder: Created if missing.
-        count: Number of photos.
-        seed: The same seed gives the same photos.
+    noise an enlarged photo would be quicker to decode than a real one. The same seed gives the same photos.
 
     Raises:
         InputError: scikit-image, which holds the portrait, is not installed.

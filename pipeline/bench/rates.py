@@ -26,10 +26,6 @@ def measure_rendering(heads: int, device: str = "cpu") -> Rate:
 
     Every sample is rendered once, so that what neighbouring samples share is counted as in a real run.
 
-    Args:
-        heads: Samples; rounded up to whole batches.
-        device: "cpu", on one core, or "cuda".
-
     Raises:
         AssetsError: The head model is not there.
     """
@@ -54,12 +50,6 @@ def measure_rendering(heads: int, device: str = "cpu") -> Rate:
 
 def measure_training(steps: int, batch_size: int = 16, size: int = 256, device: str = "cpu") -> Rate:
     """Times optimiser steps with the configured mix of passes, in the precision that a run would take.
-
-    Args:
-        steps: Steps; a multiple of four covers the default mix evenly.
-        batch_size: Rows per pass and step.
-        size: Side of the crops in pixels.
-        device: "cpu", with all threads that torch takes, or "cuda".
 
     Returns:
         Paired rows per second; those of the other passes are not counted.

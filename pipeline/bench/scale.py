@@ -104,12 +104,7 @@ def measure_workers(
 ) -> Figures:
     """Runs the Ray engine with workers that sleep.
 
-    Args:
-        workers: Crop and normals workers together, at least 2; shared out by what the stages take.
-        seconds: Stage -> what it takes for a photo.
-        run_seconds: About how long the run is to be at full speed.
-        folder: Scratch folder.
-        chunk_size: Photos that travel together.
+    `seconds` says what each stage takes for a photo, `run_seconds` about how long the run is to be.
 
     Returns:
         workers, ideal (photos a second that they would do without an engine), per_second, efficiency.

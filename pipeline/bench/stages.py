@@ -31,12 +31,6 @@ def measure_stages(photos: Path, folder: Path, weights: str, cores: int = 1) -> 
     Every core does the same stage at the same time, in a process of its own, as they do in a run: cores that
     share caches, memory and clock are slower together than one of them alone.
 
-    Args:
-        photos: Folder or list of photos.
-        folder: Scratch folder for the records.
-        weights: Name or path of the network's weights; it runs on the CPU.
-        cores: Cores to keep at work.
-
     Returns:
         What one core does of each stage, on average.
     """

@@ -27,12 +27,7 @@ MAX_FACES = 1000
 
 
 class LandmarkFiles:
-    """Looks up the landmarks of photos.
-
-    Args:
-        folder: Local path or URL of the folder that holds the files.
-        storage: How remote storage is reached.
-    """
+    """Looks up the landmarks of photos."""
 
     def __init__(self, folder: str, storage: StorageConfig | None = None):
         self._folder = folder.rstrip("/")

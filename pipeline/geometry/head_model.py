@@ -92,10 +92,6 @@ def load_face_model(path: str | Path | None = None, device: str = "cpu") -> Face
 
     Its ambient occlusion comes with Facet; that of another model is baked (some seconds).
 
-    Args:
-        path: `ict_facekit.npz` or its folder; None looks at FACET_ASSETS and the user's asset folder.
-        device: Where the tensors shall be.
-
     Raises:
         AssetsError: The model is not there or is not what it should be.
     """

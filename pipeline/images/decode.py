@@ -129,10 +129,6 @@ def decode_photo(data: bytes, config: DecodeConfig) -> DecodedPhoto:
     that is no preview, and of 16 bits per channel the upper 8 of those in use. A colour profile is applied
     where it is not that of sRGB, transparent parts are laid over white, and the EXIF orientation is applied.
 
-    Args:
-        data: Content of the file.
-        config: Limits.
-
     Raises:
         DecodeError: Codes empty_file, unsupported_format, truncated, decode_failed, out_of_memory.
         SizeError: Codes too_many_pixels, too_small.

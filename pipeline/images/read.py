@@ -78,10 +78,6 @@ class PhotoReader:
 def read_bytes(uri: str, config: ReadConfig) -> bytes:
     """Reads one file, retrying where that can help.
 
-    Args:
-        uri: A local path, a file:// URL or any URL that fsspec knows.
-        config: Limits, and how to reach remote storage.
-
     Raises:
         ReadError: Codes not_found, access_denied, timeout, file_too_large, read_failed.
     """

@@ -71,12 +71,6 @@ def walk_local(root: str, notes: Notes, skip: str | None = None, depth: int | No
     In the order of names, a folder's files before its subfolders. Links to files are followed, and links
     to folders after everything else; every real folder is listed once, so that loops end. A dangling link
     is a file: that it cannot be read is for its row to say.
-
-    Args:
-        root: Absolute path of the folder.
-        notes: Takes what is left out.
-        skip: Path of a folder to leave out, whatever links lead to it.
-        depth: Levels of subfolders to go down, None for all.
     """
     skip = skip and os.path.realpath(skip)
     seen: set[tuple[int, int]] = set()
@@ -122,13 +116,7 @@ def walk_remote(
 ) -> Iterator[Found]:
     """Yields the objects below a remote folder: S3 page by page in the order of keys, others by folder.
 
-    Args:
-        filesystem: An fsspec file system.
-        root: Path of the folder in it.
-        notes: Takes what is left out.
-        skip: Path of a folder in it to leave out.
-        stem: How the names directly below the folder begin that are wanted; S3 lists no others, and other
-            file systems may.
+    S3 lists no names but those that begin with `stem`; other file systems may.
     """
     root = root.rstrip("/")
     by_pages = hasattr(filesystem, "_iterdir")  # s3fs; its find() would hold a whole bucket in memory

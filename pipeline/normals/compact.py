@@ -40,11 +40,7 @@ WIDTHS = (48, 64, 128, 192, 256)
 
 
 class Encoder(nn.Module):
-    """Halves the size five times.
-
-    Args:
-        blocks: Residual blocks at 1/4, 1/8, 1/16 and 1/32 of the input's size.
-    """
+    """Halves the size five times."""
 
     def __init__(self, blocks: Sequence[int]):
         super().__init__()

@@ -27,12 +27,6 @@ SHORTEST = 1e-6
 class OnnxNetwork:
     """Weights on one thread of a CPU.
 
-    Args:
-        weights: The weights.
-        batch_size: Crops whose answers are stacked together; None: some.
-        mirror: See `pipeline.normals.inference.NormalsEstimator`.
-        precision: "int8" or "fp32".
-
     Attributes:
         device: "cpu".
         batch_size: As above.

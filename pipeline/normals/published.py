@@ -33,11 +33,6 @@ def import_published(path: Path, name: str = "resnet_unet", folder: Path | None 
 
     The pickle is opened with `weights_only`, which runs no code of the file.
 
-    Args:
-        path: The authors' file.
-        name: Name to register.
-        folder: Folder of the registry, the user's own by default.
-
     Raises:
         WeightsError: The file cannot be opened safely, or is not the published network's.
     """

@@ -44,10 +44,8 @@ SHARES = np.linspace(0.25, 1, 31)
 def quantise(loaded: LoadedWeights, crops: np.ndarray, kept: Sequence[str] = KEPT) -> bytes:
     """Returns the network from crops to raw answers with int8 convolutions, as ONNX.
 
-    Args:
-        loaded: The weights.
-        crops: (N, 256, 256, 3) uint8 RGB, some dozens of typical ones.
-        kept: Beginnings of the names of the layers that stay fp32.
+    The crops, (N, 256, 256, 3) uint8 RGB, are some dozens of typical ones; layers whose names begin as `kept`
+    says stay fp32.
 
     Raises:
         WeightsError: The exporter is missing.

@@ -33,12 +33,7 @@ os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 class TorchNetwork:
     """Weights on a device of torch.
 
-    Args:
-        loaded: The weights; not changed.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        batch_size: Short batches are filled up to it on CUDA; None: what suits the device.
-        mirror: See `pipeline.normals.inference.NormalsEstimator`.
-        precision: "auto" (bf16 where the device is faster at it), "bf16" or "fp32".
+    "auto" precision is bf16 where the device is faster at it. Short batches are filled up on CUDA.
 
     Attributes:
         device: Where it computes.

@@ -150,12 +150,6 @@ def evaluate_file(
 ) -> dict[str, dict[str, float]]:
     """Scores a points network by name or file on labelled heads, and stores the results.
 
-    Args:
-        weights: Name or path of the ONNX file.
-        paths: Rendered Parquet files, or folders of them.
-        out: Folder for the results, or None to write nothing.
-        model: Path of the head model; see `pipeline.assets.find_ict_facekit`.
-
     Returns:
         The table of `tabulate`.
 

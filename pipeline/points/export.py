@@ -75,12 +75,6 @@ def export_points(
 ) -> None:
     """Writes the network as ONNX, whole or not at all.
 
-    Args:
-        network: The network; not changed.
-        path: Where to.
-        metadata: What the file shall say about itself.
-        widen: See `CropToPoints`.
-
     Raises:
         WeightsError: A package is missing, or the file cannot be written.
     """

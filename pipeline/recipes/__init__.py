@@ -25,11 +25,6 @@ def load_recipe(name: str) -> Recipe:
 def find_run(output: str, config: str | None, overrides: Sequence[str]) -> tuple[Recipe, Store, Any]:
     """Finds out what kind of run a folder holds.
 
-    Args:
-        output: The folder, local or any URL that fsspec reads.
-        config: YAML file with what differs from the defaults of the recipe.
-        overrides: The same as "section.field=value".
-
     Returns:
         The recipe, the folder, and the configuration, of the recipe's class.
 

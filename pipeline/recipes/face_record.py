@@ -130,13 +130,7 @@ def png_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
 
 
 def check_faces(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:
-    """Yields what is wrong with a record; see `pipeline.run.recipe.RecordFormat.check`.
-
-    Args:
-        row: A row of the records.
-        config: Configuration of the run; its `output.bits` counts.
-        thorough: Whether to check that normals have unit length.
-    """
+    """Yields what is wrong with a record; see `pipeline.run.recipe.RecordFormat.check`."""
     if row["status"] != "failed":
         for name in ("width", "height"):
             if not row[name]:

@@ -34,14 +34,6 @@ def render_page(
     Every text from outside is escaped by the template engine. As a second lock the page's security
     policy lets a browser run only the one script and the one style sheet that carry the right digest,
     and load nothing but data URIs.
-
-    Args:
-        run: What run.json says.
-        tally: What the records add up to.
-        cards: Faces to show.
-        faceless: Photos without a face to show.
-        alerts: Sentences about what the reader should know before the rest.
-        heads: The page of heads beside this one, if there is one.
     """
     style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))

@@ -88,11 +88,7 @@ def thumbnails_of(
 ) -> Iterator[str]:
     """Yields a JPEG data URI for each row, "" where the photo is gone, changed or unreadable by now.
 
-    Args:
-        rows: Rows of the records.
-        read: Fetches some photos at once.
-        decode: Makes a photo of bytes; raises ImageError.
-        size: Longer side of the thumbnails in pixels.
+    The longer side of the thumbnails has `size` pixels.
     """
     for start in range(0, len(rows), PHOTOS_AT_ONCE):
         some = rows[start : start + PHOTOS_AT_ONCE]

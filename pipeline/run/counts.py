@@ -102,15 +102,7 @@ def count(
     bytes_read: int = 0,
     seconds: Mapping[str, float] | None = None,
 ) -> Counts:
-    """Adds up records.
-
-    Args:
-        rows: See `pipeline.run.records`.
-        things: See `pipeline.run.recipe.RecordFormat`.
-        images: Their photos; None: one each.
-        bytes_read: Bytes of their photos' files.
-        seconds: Stage -> time spent on them.
-    """
+    """Adds up records."""
     counts = Counts(
         records=len(rows),
         images=len(rows) if images is None else images,

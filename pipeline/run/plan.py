@@ -211,9 +211,7 @@ def read_plan(store: Store) -> Plan | None:
 def cut(items: int, config: PlanConfig) -> tuple[int, int]:
     """Returns (shard size, chunk size) for an input.
 
-    Args:
-        items: Number of items; any number from `SMALL_INPUT_SHARDS` full shards on gives the same.
-        config: The sizes for large inputs.
+    Any number from `SMALL_INPUT_SHARDS` full shards on gives the same.
     """
     shard = min(config.shard_size, max(MIN_SHARD, -(-items // SMALL_INPUT_SHARDS)))
     chunk = min(config.chunk_size, max(MIN_CHUNK, -(-items // CHUNKS_PER_INPUT)), shard)

@@ -23,16 +23,7 @@ from pipeline.words import clock, size_text
 
 
 class Display(ABC):
-    """Shows a state that changes, for as long as a `with` block lasts.
-
-    Args:
-        stream: Where to write; stderr by default, so that stdout stays the summary's.
-        interval: Seconds between two plain lines.
-        columns: Columns of the bar before its text.
-        text: Text of the bar until something is there to tell.
-        total: Photos that there are; None: not known.
-        completed: Photos that are done already.
-    """
+    """Shows a state that changes, for as long as a `with` block lasts."""
 
     EVENT = "progress"
 

@@ -78,13 +78,8 @@ def retry_run(  # noqa: PLR0917
 ) -> Retried:
     """Processes the photos again whose records have certain error codes.
 
-    Args:
-        recipe: What the run makes.
-        output: The run folder, local or remote.
-        codes: Error codes, that of nothing found among them, or `ALL` for every failure.
-        config: YAML file with what is to differ from the run's own configuration.
-        overrides: The same as "section.field=value".
-        say: Takes lines for the user.
+    Codes are error codes, that of nothing found among them, or `ALL`; `config` and `overrides` say what is to
+    differ from the run's own configuration.
 
     Raises:
         ConfigError: A code is not known, or a field may not differ.

@@ -93,12 +93,7 @@ def validate_run(
 ) -> Validation:
     """Checks every committed shard of a run.
 
-    Args:
-        recipe: What the run makes.
-        output: The run folder, local or remote, or one that is opened already.
-        storage: How remote storage is reached.
-        repair: Clear the markers of the shards that are not sound, so that the run does them again.
-        workers: Processes; None: one per CPU.
+    `repair` clears the markers of the shards that are not sound, so that the run does them again.
 
     Raises:
         OutputError: The folder holds no run, or it cannot be read, which says nothing of the shards.

@@ -90,10 +90,7 @@ def local_uri(path: str) -> str:
 def open_filesystem(uri: str, config: StorageConfig, attempts: int | None = None) -> tuple[Any, str]:
     """Returns the fsspec file system of a URL, and the path of the URL in it.
 
-    Args:
-        uri: A URL of a remote file or folder.
-        config: How to reach it.
-        attempts: How often S3 requests are sent; None: as configured. 1 leaves retrying to the caller.
+    With `attempts` 1 retrying is left to the caller.
 
     Raises:
         ValueError: The scheme is not known, or a bucket's name is none.

@@ -111,11 +111,7 @@ def stack(items: Sequence[Any], device: torch.device) -> dict[str, Tensor]:
 def render_looks(props: Props, gbuffer: GBuffer, looks: Sequence[Look], keys: Sequence[int]) -> Rendered:
     """Gives heads their looks.
 
-    Args:
-        props: The painted things.
-        gbuffer: B heads.
-        looks: B looks.
-        keys: B keys of props; samples with the same key share skin map, hair and background.
+    Samples with the same key share skin map, hair and background.
     """
     device = gbuffer.depth.device
     complexion = stack([look.complexion for look in looks], device)

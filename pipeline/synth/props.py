@@ -19,14 +19,8 @@ _KINDS = ("skin", "background", "hair", "accessory")
 class Props:
     """Painted things that a few samples share: made when first asked for, kept while in use.
 
-    A prop is a function of seed, kind and key alone.
-
-    Args:
-        model: The head model.
-        seed: Seed of all props.
-        device: Where the props shall be.
-        pool: At most so many different props of each kind (keys wrap around); None for no limit.
-        keep: Props of each kind that are kept.
+    A prop is a function of seed, kind and key alone. With `pool` there are at most so many different props of
+    each kind: keys wrap around.
     """
 
     def __init__(

@@ -24,11 +24,7 @@ def draw_affine(
 ) -> np.ndarray:
     """Draws a similarity, perhaps with a mirror: (2, 3) float64, from source to augmented pixel coordinates.
 
-    Args:
-        rng: Source of randomness; always the same number of draws.
-        config: Ranges.
-        size: Side of the crop in pixels.
-        strength: Factor on rotation, scale and shift; mirroring is not affected.
+    `strength` multiplies rotation, scale and shift; mirroring is not affected.
     """
     angle = math.radians(config.rotation) * strength * float(np.clip(rng.standard_normal(), -3, 3))
     factor = 1 + config.scale * strength * rng.uniform(-1, 1)
@@ -84,14 +80,7 @@ def warp_regions(regions: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def change_light(
     image: np.ndarray, rng: np.random.Generator, config: AugmentConfig, strength: float = 1.0
 ) -> np.ndarray:
-    """Changes colours and adds camera faults: (H, W, 3) uint8 to (H, W, 3) uint8.
-
-    Args:
-        image: RGB.
-        rng: Source of randomness.
-        config: How often each change is made.
-        strength: Factor on how often.
-    """
+    """Changes colours and adds camera faults: (H, W, 3) uint8 to (H, W, 3) uint8."""
     draws = rng.uniform(size=5)
     if draws[0] < config.colour * strength:
         image = cv2.LUT(image, _tone_curves(rng))

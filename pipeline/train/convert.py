@@ -111,12 +111,6 @@ def convert_row(
 ) -> dict[str, object]:
     """Converts the files of one row: crop, resize, our axes, PNG.
 
-    Args:
-        data: Column -> bytes of the file.
-        convention: Axes of the normal map.
-        finder: See `convert_folder`.
-        size: Side of the crop in pixels.
-
     Returns:
         Columns of the row, without `id`.
 

@@ -48,12 +48,6 @@ def run_ray(
 ) -> None:
     """Carries out some shards of a run.
 
-    Args:
-        work: The run.
-        shards: The shards to do.
-        on_chunk: Called with the counts of every chunk that is written.
-        reader: Makes what reads photos; the benchmark of the engine itself pretends to.
-
     Raises:
         PlanError: There is no cluster, or it cannot run what is asked.
         FacetError: The run cannot go on; committed shards stay valid.
