@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs import entry
-from pipeline.assets import ict_facekit
-from pipeline.assets.locate import assets_folder
-from pipeline.assets.registry import Asset, assets
 from pipeline.errors import AssetsError
+
+if TYPE_CHECKING:
+    from pipeline.assets.registry import Asset
 
 
 @click.group()
@@ -27,6 +28,9 @@ def convert(checkout: Path, to: Path | None) -> None:
     \b
     git clone https://github.com/USC-ICT/ICT-FaceKit && facet assets convert ICT-FaceKit
     """
+    from pipeline.assets import ict_facekit
+    from pipeline.assets.locate import assets_folder
+
     click.echo(ict_facekit.store(checkout, to or assets_folder()))
     if to is not None:
         click.echo(f"Set FACET_ASSETS={to} so that the other commands find it.", err=True)
@@ -35,6 +39,8 @@ def convert(checkout: Path, to: Path | None) -> None:
 @command.command(name="list")
 def list_() -> None:
     """Show all assets, their licences and where they are."""
+    from pipeline.assets.registry import assets
+
     for asset in assets().values():
         try:
             place = str(asset.find())
@@ -57,6 +63,8 @@ def path(name: str) -> None:
 @click.argument("name", required=False)
 def verify(name: str | None) -> None:
     """Check one asset, or all that are there, against the pinned checksums."""
+    from pipeline.assets.registry import assets
+
     for asset in [_asset(name)] if name else assets().values():
         try:
             found = asset.find()
@@ -70,6 +78,8 @@ def verify(name: str | None) -> None:
 
 
 def _asset(name: str) -> Asset:
+    from pipeline.assets.registry import assets
+
     known = assets()
     if name not in known:
         raise AssetsError(f"No asset {name!r}; known: {', '.join(known)}.", code="asset_unknown")

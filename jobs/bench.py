@@ -7,11 +7,9 @@ import tempfile
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from jobs import entry
-from pipeline.bench.scale import PARTS as SCALE_PARTS
-from pipeline.bench.suite import DEFAULT_PARTS, PARTS, BenchOptions, run_bench
+from pipeline.bench import DEFAULT_PARTS, PARTS, SCALE_PARTS
 from pipeline.weights import DEFAULT
 
 
@@ -50,6 +48,10 @@ def command(
 
     Without PARTS: stages to baseline. With --scale: plan to workers. Let nothing else run meanwhile.
     """
+    from rich.console import Console
+
+    from pipeline.bench.suite import BenchOptions, run_bench
+
     parts = parts or (SCALE_PARTS if scale else DEFAULT_PARTS)
     options = BenchOptions(parts, photos, count, weights)
     err = Console(stderr=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs import entry
 from jobs.export import export, export_option
 from jobs.normals import FIELDS, carry_out, given_fields, on_existing_option, run_options
-from pipeline.config import load_config
 from pipeline.errors import ConfigError
-from pipeline.recipes.details import RECIPE, DetailsRun
-from pipeline.run import logs
-from pipeline.run.folder import OnExisting, RunRequest
+
+if TYPE_CHECKING:
+    from pipeline.run.folder import OnExisting
 
 OWN_FIELDS = {
     "detail_level": "details.level",
@@ -67,6 +66,11 @@ def command(
     INPUT and OUTPUT are as in `facet normals`. A record holds for every face shape, expression, pose, camera,
     texture, displacement and normal map; `facet export` makes meshes of them.
     """
+    from pipeline.config import load_config
+    from pipeline.recipes.details import RECIPE, DetailsRun
+    from pipeline.run import logs
+    from pipeline.run.folder import RunRequest
+
     logs.set_up(log_json)
     given = given_fields(FIELDS | OWN_FIELDS, options)
     given += [] if units is None else [f"details.action_units={units}"]

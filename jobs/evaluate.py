@@ -9,8 +9,6 @@ import click
 
 from jobs import entry
 from pipeline.errors import ConfigError
-from pipeline.samples.schema import SIZE
-from pipeline.weights import is_onnx
 
 
 @click.command()
@@ -18,7 +16,7 @@ from pipeline.weights import is_onnx
 @click.argument("data", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Store the results here.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--size", default=SIZE, show_default=True, help="Side of the crops, as in training.")
+@click.option("--size", type=int, help="Side of the crops. [default: as in training]")
 @click.option("--mirror", is_flag=True, help="Also compare mirrored crops: difference, gain and cost.")
 @click.option(
     "--light",
@@ -35,7 +33,7 @@ def command(
     *,
     out: Path | None,
     device: str,
-    size: int,
+    size: int | None,
     mirror: bool,
     light_heads: int,
     show: tuple[str, ...],
@@ -53,6 +51,8 @@ def command(
     facet evaluate compact out/held_out --out out/score --mirror --light 12
     facet evaluate points out/held_out --out out/score
     """
+    from pipeline.weights import is_onnx
+
     if is_onnx(weights):
         from pipeline.points.evaluate import as_markdown, evaluate_file
 
@@ -61,11 +61,14 @@ def command(
         click.echo(as_markdown(evaluate_file(weights, data, out)))
         return
     from pipeline.evaluate.run import evaluate, report
+    from pipeline.samples.schema import SIZE
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if show and out is None:
         raise ConfigError("--show draws into the folder of --out: give both.")
-    summary, _ = evaluate(weights, data, out, device, size, mirror=mirror, light_heads=light_heads, show=show)
+    summary, _ = evaluate(
+        weights, data, out, device, size or SIZE, mirror=mirror, light_heads=light_heads, show=show
+    )
     click.echo(report(summary))
     if summary["bad_rows"]:
         click.echo(f"{summary['bad_rows']} rows could not be used.", err=True)

@@ -7,20 +7,12 @@ from typing import Any
 import click
 
 from jobs import entry
-from pipeline.details.export import PARTS, SPACES
 from pipeline.errors import ConfigError, OutputError
-from pipeline.geometry.mesh_files import UNITS
-from pipeline.geometry.mesh_files.folder import FORMATS
-from pipeline.recipes import find_run
-from pipeline.recipes.head_export import export_run
-from pipeline.run import logs
-from pipeline.storage.store import Store
-from pipeline.words import quantity
 
 WITH_HEADS = ("details", "multiview")
 
 
-def one_or_more(choices: tuple[str, ...]) -> Any:
+def one_or_more(*choices: str) -> Any:
     """Returns the callback of an option that takes some of these, with commas between."""
 
     def read(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
@@ -38,7 +30,7 @@ export_option = click.option(
     "--export",
     "formats",
     metavar="glb,obj,ply",
-    callback=one_or_more(FORMATS),
+    callback=one_or_more("glb", "obj", "ply"),
     help="Also write the fitted heads as such files, to OUTPUT/heads; see `facet export`.",
 )
 """Of the jobs that make heads."""
@@ -52,7 +44,7 @@ export_option = click.option(
     "formats",
     default="glb",
     metavar="glb,obj,ply",
-    callback=one_or_more(FORMATS),
+    callback=one_or_more("glb", "obj", "ply"),
     help="Kinds of files. [default: glb]",
 )
 @click.option(
@@ -60,14 +52,17 @@ export_option = click.option(
     "parts",
     default="proxy",
     metavar="proxy,detailed",
-    callback=one_or_more(PARTS),
+    callback=one_or_more("proxy", "detailed"),
     help="proxy: the fitted head, its detail in a normal map; detailed: the mesh that carries it. "
     "[default: proxy]",
 )
 @click.option(
-    "--space", type=click.Choice(SPACES), default="model", help="Of the head, or of the photo's camera."
+    "--space",
+    type=click.Choice(["model", "camera"]),
+    default="model",
+    help="Of the head, or of the photo's camera.",
 )
-@click.option("--unit", type=click.Choice(list(UNITS)), default="m", show_default=True)
+@click.option("--unit", type=click.Choice(["cm", "m", "mm"]), default="m", show_default=True)
 @entry.config_option
 @entry.set_option
 def command(
@@ -79,6 +74,8 @@ def command(
     (the photo's camera), displacement.json (how to use the map) and a script for Blender. Both OUT and HEADS
     may be URLs. Of the configuration read.storage is used.
     """
+    from pipeline.run import logs
+
     logs.set_up(False)
     export(output, heads, config, overrides, **options)
 
@@ -89,6 +86,11 @@ def export(output: str, heads: str, config: str | None, overrides: tuple[str, ..
     Raises:
         OutputError: It is no run of heads.
     """
+    from pipeline.recipes import find_run
+    from pipeline.recipes.head_export import export_run
+    from pipeline.storage.store import Store
+    from pipeline.words import quantity
+
     recipe, store, settings = find_run(output, config, overrides)
     if recipe.name not in WITH_HEADS:
         raise OutputError(

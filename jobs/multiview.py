@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs import entry
 from jobs.export import export, export_option
 from jobs.normals import FIELDS, carry_out, given_fields, on_existing_option, run_options
-from pipeline.config import load_config
-from pipeline.recipes.multiview import RECIPE, MultiviewRun
-from pipeline.run import logs
-from pipeline.run.folder import OnExisting, RunRequest
+
+if TYPE_CHECKING:
+    from pipeline.run.folder import OnExisting
 
 OWN_FIELDS = {
     "most_photos": "person.most_photos",
@@ -49,6 +48,11 @@ def command(
     holds the shape of a person, and for each photo expression, pose, camera and maps as `facet details` finds
     them, or why the photo was left out. Of several faces on a photo the one most like the others is taken.
     """
+    from pipeline.config import load_config
+    from pipeline.recipes.multiview import RECIPE, MultiviewRun
+    from pipeline.run import logs
+    from pipeline.run.folder import RunRequest
+
     logs.set_up(log_json)
     settings = load_config(MultiviewRun, config, [*overrides, *given_fields(FIELDS | OWN_FIELDS, options)])
     carry_out(RunRequest(RECIPE, source, output, settings, limit), on_existing)

@@ -9,12 +9,7 @@ import click
 
 from jobs import entry
 from jobs.normals import FIELDS, given_fields, run_options
-from pipeline.config import load_config
 from pipeline.recipes import NAMES, load_recipe
-from pipeline.run import logs
-from pipeline.run.estimate import describe_estimate, find_resources
-from pipeline.run.folder import RunRequest, make_plan
-from pipeline.run.summary import summarise_plan
 
 
 @click.command()
@@ -59,6 +54,12 @@ def command(
 
     Time and price follow from the rates and prices in the section `estimate` of the configuration.
     """
+    from pipeline.config import load_config
+    from pipeline.run import logs
+    from pipeline.run.estimate import describe_estimate, find_resources
+    from pipeline.run.folder import RunRequest, make_plan
+    from pipeline.run.summary import summarise_plan
+
     logs.set_up(log_json)
     recipe = load_recipe(name)
     settings = load_config(recipe.config, config, [*overrides, *given_fields(FIELDS, options)])

@@ -7,11 +7,6 @@ import sys
 import click
 
 from jobs import entry
-from pipeline.recipes import find_run
-from pipeline.run import logs
-from pipeline.run.job import Stopped
-from pipeline.run.retry import describe_retry, retry_run
-from pipeline.run.summary import summarise_stopped
 
 
 @click.command()
@@ -29,6 +24,12 @@ def command(output: str, *, codes: str, config: str | None, overrides: tuple[str
     decode.max_pixels, decode.min_side, limits and engine may differ from it. no_face counts as a code, but
     is no failure: `all` leaves it out.
     """
+    from pipeline.recipes import find_run
+    from pipeline.run import logs
+    from pipeline.run.job import Stopped
+    from pipeline.run.retry import describe_retry, retry_run
+    from pipeline.run.summary import summarise_stopped
+
     logs.set_up()
     names = [code.strip() for code in codes.split(",") if code.strip()]
     if not names:

@@ -7,8 +7,6 @@ import json
 import click
 
 from jobs import entry
-from pipeline.recipes import find_run
-from pipeline.run.status import describe_status, run_status
 
 
 @click.command()
@@ -22,7 +20,11 @@ def command(
 
     Of the configuration read.storage alone is used.
     """
-    _, store, _ = find_run(output, config, overrides)
+    from pipeline.recipes import find_run, open_run_folder
+    from pipeline.run.status import describe_status, run_status
+
+    # The recipe knows all fields, and takes a moment to be imported.
+    store = find_run(output, config, overrides)[1] if config or overrides else open_run_folder(output)
     found = run_status(store, quick=quick)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else describe_status(found))
 

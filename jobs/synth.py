@@ -7,26 +7,8 @@ import time
 from pathlib import Path
 
 import click
-from pydantic import Field
 
 from jobs import entry
-from pipeline.config import Section, load_config
-from pipeline.device import choose_device
-from pipeline.images.png import encode_png
-from pipeline.storage.store import Store
-from pipeline.synth.dataset import ExecutionConfig, write_dataset
-from pipeline.synth.sample import Sampler
-from pipeline.synth.shards import DatasetConfig
-from pipeline.synth.sheet import sheet_of_shards
-from pipeline.synth.view_sets import MultiviewConfig, write_sets
-
-
-class SynthConfig(Section):
-    """Configuration of `facet synth`."""
-
-    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
-    execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
-    multiview: MultiviewConfig = Field(default_factory=MultiviewConfig)
 
 
 @click.command()
@@ -56,6 +38,16 @@ def command(
 
     A run that was interrupted goes on when the command is given again.
     """
+    from pipeline.config import load_config
+    from pipeline.device import choose_device
+    from pipeline.images.png import encode_png
+    from pipeline.storage.store import Store
+    from pipeline.synth.config import SynthConfig
+    from pipeline.synth.dataset import write_dataset
+    from pipeline.synth.sample import Sampler
+    from pipeline.synth.sheet import sheet_of_shards
+    from pipeline.synth.view_sets import write_sets
+
     fields = {
         "count": "dataset.count",
         "seed": "dataset.seed",

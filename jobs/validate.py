@@ -8,8 +8,6 @@ import sys
 import click
 
 from jobs import entry
-from pipeline.recipes import find_run
-from pipeline.run.validate import describe_validation, validate_run
 
 
 @click.command()
@@ -28,6 +26,9 @@ def command(
     Exit code: 0 when all that is committed is sound, 1 when something is not, repaired or not, 2 when it
     cannot be told.
     """
+    from pipeline.recipes import find_run
+    from pipeline.run.validate import describe_validation, validate_run
+
     recipe, store, settings = find_run(output, config, overrides)
     try:
         found = validate_run(recipe, store, repair=repair, workers=settings.engine.cpus)

@@ -11,7 +11,6 @@ import yaml
 from jobs import entry
 from pipeline import weights
 from pipeline.errors import DataError
-from pipeline.normals.architectures import load_weights
 from pipeline.words import size_text
 
 
@@ -48,6 +47,8 @@ def show(name: str) -> None:
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
     """Checks the files of the named weights, or of all, against the registry, and loads them."""
+    from pipeline.normals.architectures import load_weights
+
     known = weights.list_weights()
     onnx = {item.name: (item, path) for item, path in known if path.suffix == ".onnx"}
     for name in names or [item.name for item, _ in known]:
@@ -118,6 +119,7 @@ def export(name: str, onnx: Path) -> None:
     Input: image (N, 3, 256, 256), RGB in 0..1. Outputs: normals, mask, confidence. The file's metadata says
     the axes, the licence and the digest of the weights. Needs the extra facet[onnx].
     """
+    from pipeline.normals.architectures import load_weights
     from pipeline.normals.onnx_export import export_onnx
 
     loaded = load_weights(name)

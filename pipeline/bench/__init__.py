@@ -1,1 +1,5 @@
 """How fast is every stage."""
+
+DEFAULT_PARTS = ("stages", "local", "ray", "baseline")
+SCALE_PARTS = ("plan", "resume", "overhead", "workers")
+PARTS = (*DEFAULT_PARTS, "heads", "memory", "synth", "train", *SCALE_PARTS)

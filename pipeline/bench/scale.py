@@ -24,13 +24,12 @@ from pipeline.run.config import EngineConfig, PlanConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.engines.ray_engine import run_ray
 from pipeline.run.markers import add_up, committed_shards, marker_name, read_markers
-from pipeline.run.plan import Plan, read_plan, write_plan
+from pipeline.run.plan import Plan, read_plan
+from pipeline.run.plan_photos import write_plan
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import AllStages
 from pipeline.run.work import Work
 from pipeline.storage.store import Store
-
-PARTS = ("plan", "resume", "overhead", "workers")
 
 STEADY = (0.25, 0.9)
 """Part of a run, in photos, over which its rate is taken: workers that start together also end together."""
@@ -45,7 +44,7 @@ Figures = dict[str, float]
 
 
 def measure_scale(part: str, seconds: dict[str, float], cores: int, folder: Path) -> list[Figures]:
-    """Measures one of `PARTS`; see the function of that name."""
+    """Measures one of `SCALE_PARTS`; see the function of that name."""
     if part == "plan":
         return [measure_plan(images, folder) for images in PLANNED]
     if part == "resume":

@@ -16,7 +16,7 @@ from pipeline.images.sources import list_input
 from pipeline.normals.config import NormalsConfig
 from pipeline.processes import worker_pool
 from pipeline.recipes.normals import RECIPE, NormalsRun
-from pipeline.run.plan import chunk_items, write_plan
+from pipeline.run.plan_photos import chunk_items, write_plan
 from pipeline.run.stages import ReadStage, RecipeStage, WriteStage
 from pipeline.run.work import Work
 from pipeline.storage.store import Store

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pipeline.bench import DEFAULT_PARTS
 from pipeline.bench.baseline import measure_baseline
 from pipeline.bench.end_to_end import ENGINES, measure_engine, measure_memory, write_list
 from pipeline.bench.heads import measure_heads
@@ -16,14 +17,10 @@ from pipeline.bench.machine import describe_machine
 from pipeline.bench.photos import find_photos, write_photos
 from pipeline.bench.rates import measure_rendering, measure_training
 from pipeline.bench.report import Report
-from pipeline.bench.scale import PARTS as SCALE_PARTS
 from pipeline.bench.scale import measure_scale
 from pipeline.bench.stages import measure_stages
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.weights import DEFAULT
-
-DEFAULT_PARTS = ("stages", "local", "ray", "baseline")
-PARTS = (*DEFAULT_PARTS, "heads", "memory", "synth", "train", *SCALE_PARTS)
 
 DISTINCT = 48
 """Photos made; runs over more repeat them under other names."""
@@ -40,7 +37,7 @@ class BenchOptions:
     """What to measure.
 
     Attributes:
-        parts: Some of `PARTS`.
+        parts: Some of `pipeline.bench.PARTS`.
         photos: Folder of photos to use in place of made ones.
         count: Photos of a whole run.
         weights: Name or path of the weights.

@@ -19,9 +19,6 @@ from pipeline.geometry.uv import read_picture
 Part = Literal["proxy", "detailed"]
 Space = Literal["model", "camera"]
 
-PARTS: tuple[Part, ...] = ("proxy", "detailed")
-SPACES: tuple[Space, ...] = ("model", "camera")
-
 
 def export_head(
     head: Head,

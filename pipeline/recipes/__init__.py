@@ -22,6 +22,15 @@ def load_recipe(name: str) -> Recipe:
     return importlib.import_module(f"pipeline.recipes.{name}").RECIPE
 
 
+def open_run_folder(output: str, config: str | None = None, overrides: Sequence[str] = ()) -> Store:
+    """Opens the folder of a run, as the section `read.storage` of a configuration says."""
+    from pipeline.config import load_config
+    from pipeline.run.config import ReadSection
+    from pipeline.storage.store import Store
+
+    return Store(output, load_config(ReadSection, config, overrides).read.storage)
+
+
 def find_run(output: str, config: str | None, overrides: Sequence[str]) -> tuple[Recipe, Store, Any]:
     """Finds out what kind of run a folder holds.
 
@@ -33,11 +42,9 @@ def find_run(output: str, config: str | None, overrides: Sequence[str]) -> tuple
         OutputError: The folder holds no run, or one of a recipe that is not known here.
     """
     from pipeline.config import load_config
-    from pipeline.run.config import ReadSection
     from pipeline.run.state import read_state, recipe_name
-    from pipeline.storage.store import Store
 
-    store = Store(output, load_config(ReadSection, config, overrides).read.storage)
+    store = open_run_folder(output, config, overrides)
     state = read_state(store)
     if state is None:
         raise OutputError(f"There is no run in {store.url}.")

@@ -13,8 +13,8 @@ from pipeline.details.kit import head_kit
 from pipeline.recipes.head_record import pictures_of, read_head
 from pipeline.recipes.person_record import photo_rows
 from pipeline.redact import shown_uri
+from pipeline.run.counts import OK
 from pipeline.run.markers import committed_shards, records_name
-from pipeline.run.records import OK
 from pipeline.run.state import read_state
 from pipeline.storage.store import Store
 

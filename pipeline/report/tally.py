@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
-from pipeline.run.records import FAILED, OK
+from pipeline.run.counts import FAILED, OK
 from pipeline.storage.store import Store
 
 COLUMNS = ["id", "uri", "status", "error_code", "error_message", "faces.list.element.index"]

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from pipeline.images.items import ListedItem
 from pipeline.run import records
 from pipeline.run.config import RunConfig
-from pipeline.run.counts import Counts, count_table
+from pipeline.run.counts import FAILED, OK, Counts
 from pipeline.run.markers import Marker, file_sizes, files_folder, find_marker, records_name, tar_name
-from pipeline.run.plan import shard_items
+from pipeline.run.plan_photos import shard_items
 from pipeline.run.recipe import Recipe
 from pipeline.run.shards import open_hashed
 from pipeline.run.work import Work
@@ -119,7 +119,7 @@ def _check_records(
             return None
         for batch in parquet.iter_batches(ROWS_AT_ONCE):
             table = pa.Table.from_batches([batch])
-            found.counts += count_table(table, form)
+            found.counts += records.count_table(table, form)
             for row in table.to_pylist():
                 thorough = good % THOROUGH_EVERY == 0
                 for reason in check_record(row, work.recipe, work.config, thorough):
@@ -161,17 +161,17 @@ def check_record(row: dict[str, Any], recipe: Recipe, config: RunConfig, thoroug
     """
     form = recipe.record
     status, code, message = (row[name] for name in ("status", "error_code", "error_message"))
-    if status not in (records.OK, form.empty, records.FAILED):
+    if status not in (OK, form.empty, FAILED):
         yield f"has the unknown status {status!r}"
         return
-    if bool(row[form.things]) != (status == records.OK):
+    if bool(row[form.things]) != (status == OK):
         yield f"has {len(row[form.things])} {form.things} and the status {status}"
-    expected = {records.OK: code is None, form.empty: code == form.empty}
+    expected = {OK: code is None, form.empty: code == form.empty}
     if not expected.get(status, code not in (None, form.empty)):
         yield f"has the error code {code!r} and the status {status}"
-    if (message is None) != (status == records.OK):
+    if (message is None) != (status == OK):
         yield f"has the error message {message!r} and the status {status}"
-    if status != records.FAILED and not row["sha256"]:
+    if status != FAILED and not row["sha256"]:
         yield "has no sha256"
     yield from form.check(row, config, thorough)
 

@@ -15,7 +15,8 @@ from pipeline.run import logs
 from pipeline.run.config import RunConfig
 from pipeline.run.markers import committed_shards
 from pipeline.run.new_items import NewItems
-from pipeline.run.plan import Plan, count_images, extend_plan, read_plan, write_plan
+from pipeline.run.plan import Plan, read_plan
+from pipeline.run.plan_photos import count_images, extend_plan, write_plan
 from pipeline.run.progress import ListingProgress
 from pipeline.run.recipe import Recipe
 from pipeline.run.state import (

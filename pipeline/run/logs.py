@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.errors import FacetError
-from pipeline.images.ids import image_id
 from pipeline.run.counts import Counts
 from pipeline.storage.places import scheme
 from pipeline.words import printable, quantity
@@ -126,6 +125,8 @@ def unexpected_failures(counts: Counts) -> None:
     Where secret parts of an address are left out, the id, which is a hash of the whole address, cannot be
     worked out and is left out, too.
     """
+    from pipeline.images.ids import image_id  # here, since numpy takes a moment
+
     for code in UNEXPECTED:
         for uri, message in counts.examples.get(code, []):
             whole = scheme(uri) not in ("http", "https")

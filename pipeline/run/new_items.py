@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.images.items import ListedItem
-from pipeline.run.plan import Plan, batched, file_names, open_photos
+from pipeline.run.plan import Plan, file_names
+from pipeline.run.plan_photos import batched, open_photos
 from pipeline.storage.store import Store
 
 

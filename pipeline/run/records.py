@@ -6,16 +6,18 @@ table = ds.dataset("out/records").to_table()
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import INTERNAL_ERROR, OUT_OF_MEMORY, portable_error
 from pipeline.images.items import ListedItem
+from pipeline.redact import shown_uri
+from pipeline.run.counts import EXAMPLES, FAILED, Counts
 from pipeline.run.recipe import RecordFormat
-
-OK = "ok"
-FAILED = "failed"
 
 ERROR_CODES = (
     "not_found",
@@ -133,3 +135,37 @@ class DuplicateFinder:
 def to_table(records: list[dict[str, Any]], form: RecordFormat) -> pa.Table:
     """Returns records as a table."""
     return pa.Table.from_pylist(records, schema=form.schema)
+
+
+def count(
+    rows: list[dict[str, Any]],
+    things: str,
+    images: int | None = None,
+    bytes_read: int = 0,
+    seconds: Mapping[str, float] | None = None,
+) -> Counts:
+    """Adds up records."""
+    counts = Counts(
+        records=len(rows),
+        images=len(rows) if images is None else images,
+        found=Counter({things: sum(len(row[things]) for row in rows)}),
+        bytes_read=bytes_read,
+        duplicates=sum(row["duplicate_of"] is not None for row in rows),
+        statuses=Counter(row["status"] for row in rows),
+        seconds=Counter(seconds),
+    )
+    for row in rows:
+        if row["status"] == FAILED:
+            counts.error_codes[row["error_code"]] += 1
+            examples = counts.examples.setdefault(row["error_code"], [])
+            if len(examples) < EXAMPLES:
+                examples.append((shown_uri(row["uri"]), row["error_message"]))
+    return counts
+
+
+def count_table(table: pa.Table, form: RecordFormat) -> Counts:
+    """Adds up records that are a table, without a copy of their images; of each one photo is counted."""
+    rows = table.select(["uri", "duplicate_of", "status", "error_code", "error_message"]).to_pylist()
+    for row, number in zip(rows, pc.list_value_length(table[form.things]).to_pylist(), strict=True):
+        row[form.things] = range(number)
+    return count(rows, form.things)

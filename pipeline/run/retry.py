@@ -25,7 +25,7 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, OutputError
 from pipeline.run import logs, records
 from pipeline.run.config import RunConfig
-from pipeline.run.counts import Counts
+from pipeline.run.counts import OK, Counts
 from pipeline.run.folder import Say, check_space, check_workers, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
 from pipeline.run.markers import Marker, add_up, find_marker, read_markers
@@ -162,7 +162,7 @@ def compare(before: Counts, after: Counts, codes: Collection[str], empty: str) -
     others = before.error_codes - tried
     return Retried(
         tried=tried,
-        ok=after.statuses[records.OK] - before.statuses[records.OK],
+        ok=after.statuses[OK] - before.statuses[OK],
         empty=after.statuses[empty] - before.statuses[empty] + tried[empty],
         failed=after.error_codes - others,
         shards=0,

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
 from pipeline.run import records
-from pipeline.run.counts import Counts, count_table
+from pipeline.run.counts import Counts
 from pipeline.run.markers import (
     Marker,
     WrittenFile,
@@ -38,6 +38,7 @@ from pipeline.run.markers import (
     unsound,
     write_marker,
 )
+from pipeline.run.records import count_table
 from pipeline.run.work import Work
 from pipeline.storage.retries import explain
 from pipeline.storage.store import SCRATCH, HashedFile, Store

@@ -23,10 +23,10 @@ from pipeline.images.read import PhotoReader, read_bytes
 from pipeline.redact import shown_uri
 from pipeline.run import records
 from pipeline.run.config import RunConfig
-from pipeline.run.counts import Counts, count
+from pipeline.run.counts import OK, Counts
 from pipeline.run.isolate import Isolated
 from pipeline.run.items import Chunk, Item, Photo
-from pipeline.run.plan import chunk_items
+from pipeline.run.plan_photos import chunk_items
 from pipeline.run.recipe import Recipe
 from pipeline.run.shards import committed_codes, write_part
 from pipeline.run.work import Work
@@ -210,7 +210,7 @@ class WriteStage:
                 try:
                     form.finish(item, work.config)
                     if item.is_open:
-                        item.record["status"] = records.OK
+                        item.record["status"] = OK
                 except Exception as error:
                     fail(item, error, form.things)
         rows = [item.record for item in chunk.items]
@@ -218,7 +218,7 @@ class WriteStage:
         write_part(work, chunk.shard, chunk.chunk, records.to_table(rows, form))
         seconds = {**chunk.seconds, "write": time.perf_counter() - started}
         images = sum(len(item.photos) for item in chunk.items)
-        counts = count(rows, form.things, images, chunk.bytes_read, seconds)
+        counts = records.count(rows, form.things, images, chunk.bytes_read, seconds)
         return Written(chunk.shard, chunk.chunk, counts)
 
 

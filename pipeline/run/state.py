@@ -13,15 +13,17 @@ import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import OutputError
 from pipeline.redact import shown_uri
-from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
-from pipeline.run.recipe import Recipe
 from pipeline.storage.store import SCRATCH, UNFINISHED, Store
+
+if TYPE_CHECKING:
+    from pipeline.run.config import RunConfig
+    from pipeline.run.recipe import Recipe
 
 KIND = "facet "
 """Beginning of the kind that run.json names; the recipe's name follows."""

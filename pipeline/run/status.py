@@ -11,7 +11,7 @@ from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
-from pipeline.run.plan import count_images, read_plan
+from pipeline.run.plan import read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
 from pipeline.storage.store import Store
@@ -92,7 +92,12 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
         done &= set(range(plan.shards))
     markers = [] if quick else read_markers(store, done)
     counts = add_up(markers)
-    images_done = count_images(store, plan, done) if plan else 0
+    images_done = plan.known_images(done) if plan else 0
+    if images_done is None:
+        from pipeline.run.plan_photos import count_images  # here, since pyarrow takes a moment
+
+        assert plan
+        images_done = count_images(store, plan, done)
 
     now = now or datetime.now(UTC)
     began = datetime.fromisoformat(state.get("session_started") or state["started"])

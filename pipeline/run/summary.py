@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline.run import logs
-from pipeline.run.counts import Counts
-from pipeline.run.folder import Planned
-from pipeline.run.job import Result
-from pipeline.run.records import FAILED, OK
+from pipeline.run.counts import FAILED, OK, Counts
 from pipeline.words import printable, quantity, size_text
+
+if TYPE_CHECKING:
+    from pipeline.run.folder import Planned
+    from pipeline.run.job import Result
 
 FAULTS = ("internal_error", "crashed", "fit_failed")
 """Error codes that tell of a fault of Facet or of a library."""

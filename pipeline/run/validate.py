@@ -23,7 +23,8 @@ from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.logs import found_text
 from pipeline.run.markers import committed_shards, files_folder, marker_name, records_name, tar_name
-from pipeline.run.plan import Plan, count_images, leftovers, read_plan
+from pipeline.run.plan import Plan, leftovers, read_plan
+from pipeline.run.plan_photos import count_images
 from pipeline.run.progress import Progress
 from pipeline.run.recipe import Recipe
 from pipeline.run.state import read_state, write_state

@@ -9,10 +9,11 @@ from pipeline.images.items import ListedFile, ListedItem
 from pipeline.recipes.face_record import FORMAT
 from pipeline.recipes.normals import RECIPE, NormalsOutputConfig, NormalsRun
 from pipeline.run import folder, job, logs, records
-from pipeline.run.counts import Counts, count
+from pipeline.run.counts import Counts
 from pipeline.run.folder import RunRequest
 from pipeline.run.items import Chunk, Item, Photo
 from pipeline.run.plan import Plan
+from pipeline.run.records import count
 from pipeline.run.shards import write_part
 from pipeline.run.work import Work
 from pipeline.storage.store import Store

@@ -18,6 +18,7 @@ from pipeline.normals.encoding import encode_normals
 from pipeline.recipes.crop_stage import NO_FACE, POINTS_FIELDS
 from pipeline.recipes.face_record import FORMAT
 from pipeline.run import records
+from pipeline.run.counts import FAILED, OK
 from pipeline.run.shards import commit_shard
 from pipeline.storage.store import Store
 
@@ -79,7 +80,7 @@ def write_photo(path: Path, seed: int = 0) -> bytes:
 def ok(number: int, uri: str, faces: list[dict[str, Any]], data: bytes = b"") -> dict[str, Any]:
     """Returns the record of a photo with faces."""
     row = records.new_record(FORMAT, ListedItem(number, uri, ()))
-    row.update(width=400, height=300, sha256=hashlib.sha256(data).hexdigest(), status=records.OK, faces=faces)
+    row.update(width=400, height=300, sha256=hashlib.sha256(data).hexdigest(), status=OK, faces=faces)
     return row
 
 
@@ -94,7 +95,7 @@ def no_face(number: int, uri: str, data: bytes = b"") -> dict[str, Any]:
 def failed(number: int, uri: str, code: str, message: str) -> dict[str, Any]:
     """Returns the record of a photo that failed."""
     row = records.new_record(FORMAT, ListedItem(number, uri, ()))
-    row.update(status=records.FAILED, error_code=code, error_message=message)
+    row.update(status=FAILED, error_code=code, error_message=message)
     return row
 
 

@@ -15,6 +15,7 @@ from pipeline.recipes import NAMES, load_recipe
 from pipeline.recipes.crop_stage import POINTS_FIELDS
 from pipeline.recipes.face_record import CROP_WINDOW, FACE, FORMAT, SCHEMA
 from pipeline.run import records
+from pipeline.run.counts import FAILED, OK
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -80,7 +81,7 @@ def test_error_codes_are_those_of_the_readme():
 
 
 def test_records_survive_parquet_with_their_types():
-    done = new_record(2**63 - 1, "a/é.jpg") | {"status": records.OK, "faces": [a_face(), a_face()]}
+    done = new_record(2**63 - 1, "a/é.jpg") | {"status": OK, "faces": [a_face(), a_face()]}
     failed = new_record(-(2**63), "b")
     records.set_failed(failed, DecodeError("Cut short.", "truncated"), FORMAT.things)
     file = io.BytesIO()
@@ -92,7 +93,7 @@ def test_records_survive_parquet_with_their_types():
 
 def test_pngs_are_stored_as_they_are():
     file = io.BytesIO()
-    row = new_record(1, "a") | {"status": records.OK, "faces": [a_face()]}
+    row = new_record(1, "a") | {"status": OK, "faces": [a_face()]}
     pq.write_table(records.to_table([row], FORMAT), file, **FORMAT.parquet)
     group = pq.ParquetFile(file).metadata.row_group(0)
     columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
@@ -111,5 +112,5 @@ def test_failures_keep_their_code_and_lose_their_faces():
     ):
         row = new_record(1, "a") | {"faces": [a_face()]}
         records.set_failed(row, error, FORMAT.things)
-        assert (row["status"], row["error_code"], row["error_message"]) == (records.FAILED, code, message)
+        assert (row["status"], row["error_code"], row["error_message"]) == (FAILED, code, message)
         assert row["faces"] == []

@@ -18,22 +18,13 @@ from pipeline.errors import OutputError
 from pipeline.images.items import ListedFile, ListedItem, one_folder_each, one_photo_each
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import plan as plans
+from pipeline.run import plan_photos
 from pipeline.run.config import PlanConfig
 from pipeline.run.ledger import chunk_refs
 from pipeline.run.markers import committed_shards
 from pipeline.run.new_items import NewItems, plan_ids
-from pipeline.run.plan import (
-    Plan,
-    chunk_items,
-    count_images,
-    cut,
-    extend_plan,
-    file_names,
-    leftovers,
-    read_plan,
-    shard_items,
-    write_plan,
-)
+from pipeline.run.plan import Plan, cut, file_names, leftovers, read_plan
+from pipeline.run.plan_photos import chunk_items, count_images, extend_plan, shard_items, write_plan
 from pipeline.run.shards import commit_shard
 from pipeline.run.work import Work
 from pipeline.storage.store import Store
@@ -72,14 +63,13 @@ def test_every_photo_is_in_exactly_one_chunk(tmp_path, count):
     assert read_plan(store) == plan
 
 
-def test_plan_of_several_files_keeps_order_and_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(plans, "SHARDS_PER_FILE", 3)
+def test_plan_of_several_files_keeps_order_and_shards(tmp_path):
     store = Store(str(tmp_path))
-    plan = write_plan(store, photos(260), PlanConfig(shard_size=32, chunk_size=8))
+    plan = write_plan(store, photos(620), PlanConfig(shard_size=3, chunk_size=2))
     assert len(list((tmp_path / "plan").glob("*.parquet"))) == 3
-    assert all_items(store, plan) == photos(260)
+    assert all_items(store, plan) == photos(620)
     table = ds.dataset(sorted(map(str, (tmp_path / "plan").glob("*.parquet")))).to_table()
-    assert table["shard"].to_pylist() == [index // 32 for index in range(260)]
+    assert table["shard"].to_pylist() == [index // 3 for index in range(620)]
 
 
 def test_list_is_not_held_in_memory(tmp_path):
@@ -141,7 +131,8 @@ def test_first_of_two_planners_wins(tmp_path):
 
 class TestExtension:
     def test_what_was_planned_stays_and_the_rest_follows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(plans, "SHARDS_PER_FILE", 3)
+        for module in (plans, plan_photos):
+            monkeypatch.setattr(module, "SHARDS_PER_FILE", 3)
         store = Store(str(tmp_path))
         config = PlanConfig(shard_size=32, chunk_size=8)
         plan = write_plan(store, photos(260), config, "run")

@@ -22,7 +22,8 @@ from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.config import EngineConfig, EstimateConfig, PlanConfig
 from pipeline.run.estimate import Resources, describe_estimate, estimate_run, find_resources
 from pipeline.run.new_items import NewItems
-from pipeline.run.plan import read_plan, write_plan
+from pipeline.run.plan import read_plan
+from pipeline.run.plan_photos import write_plan
 from pipeline.run.state import OWN_NAMES, read_state
 from pipeline.run.status import run_status
 from pipeline.storage.store import Store

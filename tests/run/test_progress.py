@@ -8,10 +8,9 @@ from collections import Counter
 
 import pytest
 
-from pipeline.run.counts import Counts
+from pipeline.run.counts import FAILED, OK, Counts
 from pipeline.run.job import Result
 from pipeline.run.progress import Progress
-from pipeline.run.records import FAILED, OK
 from pipeline.run.summary import summarise, summarise_stopped, verdict
 
 

@@ -18,7 +18,7 @@ from pipeline.normals.encoding import decode_normals
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import stages
 from pipeline.run.items import Chunk, Item
-from pipeline.run.plan import write_plan
+from pipeline.run.plan_photos import write_plan
 from pipeline.run.recipe import Stage
 from pipeline.run.stages import ReadStage, RecipeStage, WriteStage
 from pipeline.run.work import Work

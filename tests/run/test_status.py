@@ -29,7 +29,8 @@ from pipeline.run.heartbeat import (
     read_signs,
 )
 from pipeline.run.markers import marker_name
-from pipeline.run.plan import extend_plan, read_plan, write_plan
+from pipeline.run.plan import read_plan
+from pipeline.run.plan_photos import extend_plan, write_plan
 from pipeline.run.shards import commit_shard
 from pipeline.run.status import RunStatus, describe_status, recent_rate, run_status
 from pipeline.run.work import Work

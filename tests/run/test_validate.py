@@ -29,7 +29,8 @@ from pipeline.run import check
 from pipeline.run.config import PlanConfig
 from pipeline.run.counts import Counts
 from pipeline.run.markers import committed_shards
-from pipeline.run.plan import Plan, chunk_items, read_plan, write_plan
+from pipeline.run.plan import Plan, read_plan
+from pipeline.run.plan_photos import chunk_items, write_plan
 from pipeline.run.shards import commit_shard
 from pipeline.run.validate import describe_validation, validate_run
 from pipeline.run.work import Work

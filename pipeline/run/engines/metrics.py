@@ -13,8 +13,7 @@ from contextlib import contextmanager
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.run.counts import Counts
-from pipeline.run.records import FAILED
+from pipeline.run.counts import FAILED, Counts
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from pipeline.run.engines.metrics import RunMetrics
 from pipeline.run.engines.resources import IO_CPUS, Shares, plan_resources
 from pipeline.run.items import Chunk
 from pipeline.run.ledger import Ledger
-from pipeline.run.plan import count_images
+from pipeline.run.plan_photos import count_images
 from pipeline.run.shards import commit_shard
 from pipeline.run.stages import Reader, ReadStage, RecipeStage, WriteStage, Written
 from pipeline.run.work import Work
