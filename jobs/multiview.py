@@ -44,7 +44,8 @@ def command(
 ) -> None:
     """Fit one head to the photos of each person in PEOPLE and write it, with a mesh per photo, to OUTPUT.
 
-    PEOPLE holds one folder of photos per person; otherwise it and OUTPUT are as in `facet normals`. A record
+    PEOPLE holds one folder of photos per person, or is a list with columns subject and uri in which the
+    photos of a person follow each other; otherwise it and OUTPUT are as in `facet normals`. A record
     holds the shape of a person, and for each photo expression, pose, camera and maps as `facet details` finds
     them, or why the photo was left out. Of several faces on a photo the one most like the others is taken.
     """

@@ -20,12 +20,14 @@ class ListedFile:
         uri: Absolute local path or URL; a local path that is not UTF-8 is a file:// URL.
         size: Bytes, None where the listing does not tell.
         etag: Changes when the content does; None where the listing does not tell.
+        subject: Whom it shows, where a list tells.
     """
 
     id: int
     uri: str
     size: int | None = None
     etag: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ListedItem:
 
     Attributes:
         id: Identifier, the same in every run: of a single photo the photo's, else made of `uri` as that is.
-        uri: The photo, or the folder of the photos.
+        uri: The photo, or the folder of the photos, or the name of their subject.
         photos: Its photos, at least one.
     """
 
@@ -49,43 +51,50 @@ def one_photo_each(listed: Iterable[ListedFile]) -> Iterator[ListedItem]:
         yield ListedItem(photo.id, photo.uri, (photo,))
 
 
-def one_folder_each(listed: Iterable[ListedFile]) -> Iterator[ListedItem]:
-    """Makes an item of the photos that lie directly in one folder.
+def one_subject_each(listed: Iterable[ListedFile]) -> Iterator[ListedItem]:
+    """Makes an item of the photos of a subject, or where nothing says whose they are, of those in a folder.
 
     Args:
-        listed: Photos of which those below one folder follow each other, as a listing has them. Only folders
-            that are not yet left are held in memory, and 16 bytes of every other.
+        listed: Photos of which those below one folder, and those of one subject, follow each other, as a
+            listing has them. Only folders that are not yet left are held in memory, and 16 bytes of every
+            other.
 
     Raises:
-        InputError: A list comes back to a folder that it has left.
+        InputError: A list comes back to a folder or a subject that it has left.
     """
-    open_folders: list[_Folder] = []  # each within the one before
+    open_items: list[_OpenItem] = []  # each within the one before
     seen = SeenIds()
     for photo in listed:
-        path = photo.uri.rpartition("/")[0]
-        while open_folders and not f"{path}/".startswith(f"{open_folders[-1].path}/"):
-            yield open_folders.pop().item
-        if not open_folders or open_folders[-1].path != path:
-            open_folders.append(_Folder(path))
-            if not seen.add(open_folders[-1].digest, path):
+        uri = photo.subject or photo.uri.rpartition("/")[0]
+        while open_items and not (open_items[-1].uri == uri or open_items[-1].holds(photo)):
+            yield open_items.pop().item
+        if not open_items or open_items[-1].uri != uri:
+            open_items.append(_OpenItem(uri, photo.subject is None))
+            if not seen.add(open_items[-1].digest, uri):
+                kind = "subject" if photo.subject else "folder"
                 raise InputError(
-                    f"A list has to name the photos of a folder one after the other: {shown_uri(path)}."
+                    f"A list has to name the photos of a {kind} one after the other: {shown_uri(uri)}."
                 )
-        open_folders[-1].photos.append(photo)
-    while open_folders:
-        yield open_folders.pop().item
+        open_items[-1].photos.append(photo)
+    while open_items:
+        yield open_items.pop().item
 
 
 @dataclass
-class _Folder:
-    path: str
+class _OpenItem:
+    uri: str
+    is_folder: bool
     photos: list[ListedFile] = field(default_factory=list)
+
+    def holds(self, photo: ListedFile) -> bool:
+        """Whether a photo lies somewhere below this folder, so that more of the folder may follow."""
+        return self.is_folder and photo.subject is None and photo.uri.startswith(f"{self.uri}/")
 
     @property
     def digest(self) -> bytes:
-        return hashlib.sha256(self.path.encode()).digest()
+        return hashlib.sha256(self.uri.encode()).digest()
 
     @property
     def item(self) -> ListedItem:
         photos = tuple(sorted(self.photos, key=lambda photo: photo.uri))
-        return ListedItem(image_id(self.digest), self.path, photos)
+        return ListedItem(image_id(self.digest), self.uri, photos)

@@ -18,6 +18,7 @@ from pipeline.images.names import is_list_name
 from pipeline.images.sniff import HEAD
 from pipeline.images.tables import (
     JSON,
+    Entry,
     TextOpener,
     json_entries,
     parquet_entries,
@@ -92,7 +93,7 @@ def _text(opener: Opener, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(opener(), encoding, errors, newline="")
 
 
-def _text_entries(opener: TextOpener, name: str, shown: str) -> Iterator[str | None]:
+def _text_entries(opener: TextOpener, name: str, shown: str) -> Iterator[Entry]:
     """Tells by the first line, more than by the name, what kind of text it is."""
     with opener() as file:
         first = ""
@@ -110,7 +111,7 @@ def _text_entries(opener: TextOpener, name: str, shown: str) -> Iterator[str | N
     return _line_entries(opener, shown)
 
 
-def _line_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
+def _line_entries(opener: TextOpener, shown: str) -> Iterator[Entry]:
     with opener() as file:
         number = 0
         while line := file.readline(MAX_LINE):
@@ -119,15 +120,16 @@ def _line_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
                 raise InputError(f"Line {number} of the list {shown} is too long for a path or a URL.")
             line = line.rstrip("\r\n")
             if line.strip() and not line.startswith("#"):
-                yield line
+                yield line, None
 
 
-def _resolve(entries: Iterator[str | None], folder: str, notes: Notes) -> Iterator[Found]:
-    for row, entry in enumerate(entries):
+def _resolve(entries: Iterator[Entry], folder: str, notes: Notes) -> Iterator[Found]:
+    for row, (entry, subject) in enumerate(entries):
         if entry is None:
             notes.add(EMPTY_ROW, f"row {row}")
             continue
         uri = entry if is_url(entry) or os.path.isabs(entry) else f"{folder}/{entry}"
         path = local_path(uri)
         # A remote URL with bytes that are not UTF-8 leads nowhere; its row will say so.
-        yield Found(uri.encode("utf-8", "replace").decode() if path is None else local_uri(path))
+        there = uri.encode("utf-8", "replace").decode() if path is None else local_uri(path)
+        yield Found(there, subject=subject)

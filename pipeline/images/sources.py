@@ -79,7 +79,7 @@ class Listing:
             for found in self._found:
                 digest = hashlib.sha256(found.uri.encode("utf-8")).digest()
                 if seen.add(digest, found.uri):
-                    yield ListedFile(image_id(digest), found.uri, found.size, found.etag)
+                    yield ListedFile(image_id(digest), found.uri, found.size, found.etag, found.subject)
                 else:
                     self.notes.add(DUPLICATE, found.uri)
         except InputError:

@@ -1,4 +1,4 @@
-"""The column of URIs in a table: CSV and the like, JSON, JSON lines, Parquet."""
+"""The columns of URIs and of subjects in a table: CSV and the like, JSON, JSON lines, Parquet."""
 
 from __future__ import annotations
 
@@ -30,14 +30,24 @@ JSON = (".json", *JSON_LINES)
 JSON_LISTS = ("images", "photos", "files", "data", "items", "rows", "records", "entries")
 """Fields of a JSON document that may hold the list."""
 
+SUBJECTS = ("subject", "person", "subject_id", "person_id")
+"""Columns that may say whom a photo shows, likewise."""
+
+Entry = tuple[str | None, str | None]
+"""URI and subject of a row, as far as it tells."""
+
 TextOpener = Callable[[], io.TextIOWrapper]
 
 
 def uri_column(names: Sequence[str]) -> int | None:
     """Returns the index of the column that holds the URIs."""
-    plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
-    alike = [name.replace("_", "") for name in plain]
-    return next((alike.index(c.replace("_", "")) for c in COLUMNS if c.replace("_", "") in alike), None)
+    return _column(names, COLUMNS)
+
+
+def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    plain = [name.strip().lower().replace(" ", "").replace("-", "").replace("_", "") for name in names]
+    known = [name.replace("_", "") for name in wanted]
+    return next((plain.index(name) for name in known if name in plain), None)
 
 
 def _no_column(shown: str, names: Sequence[str]) -> InputError:
@@ -51,8 +61,8 @@ def _is_entry(text: str) -> bool:
     return is_url(text) or is_photo_name(text)
 
 
-def table_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
-    """Yields the entries of a table of separated values, None for a row without one.
+def table_entries(opener: TextOpener, shown: str) -> Iterator[Entry]:
+    """Yields the entries of a table of separated values.
 
     Raises:
         InputError: No column is that of the URIs.
@@ -68,6 +78,7 @@ def table_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
             ((m, c) for m, names in split.items() if (c := uri_column(names)) is not None), (None, None)
         )
         headless = mark is None
+        subject = None if mark is None else _column(split[mark], SUBJECTS)
         if mark is None:
             mark, names = max(split.items(), key=lambda item: len(item[1]))
             column = next((index for index, name in enumerate(names) if _is_entry(name.strip())), None)
@@ -75,12 +86,12 @@ def table_entries(opener: TextOpener, shown: str) -> Iterator[str | None]:
                 return iter(())
             if column is None:
                 raise _no_column(shown, names)
-    return _table_rows(opener, mark, column or 0, headless, shown)
+    return _table_rows(opener, mark, (column or 0, subject), headless, shown)
 
 
 def _table_rows(
-    opener: TextOpener, mark: str, column: int, headless: bool, shown: str
-) -> Iterator[str | None]:
+    opener: TextOpener, mark: str, columns: tuple[int, int | None], headless: bool, shown: str
+) -> Iterator[Entry]:
     with opener() as file:
         rows = csv.reader((line for line in file if not line.lower().startswith("sep=")), delimiter=mark)
         try:
@@ -90,7 +101,10 @@ def _table_rows(
                 if not headless:
                     headless = True  # the header is over
                     continue
-                yield (row[column].strip() if column < len(row) else "") or None
+                uri, subject = (
+                    (row[k].strip() if k is not None and k < len(row) else "") or None for k in columns
+                )
+                yield uri, subject
         except csv.Error as error:
             raise InputError(f"Line {rows.line_num} of the list {shown}: {error}.") from error
 
@@ -103,7 +117,7 @@ def parse_json(text: str) -> Any:
         return None
 
 
-def json_entries(opener: TextOpener, name: str, first: str, shown: str) -> Iterator[str | None]:
+def json_entries(opener: TextOpener, name: str, first: str, shown: str) -> Iterator[Entry]:
     """Yields the entries of JSON lines, or of one JSON document; else as `table_entries`."""
     row = parse_json(first)
     by_lines = is_list_name(name, JSON_LINES) and first[0] != "["
@@ -153,22 +167,29 @@ def _json_lines(opener: TextOpener, shown: str) -> Iterator[Any]:
                     raise InputError(f"Line {number} of the list {shown} is no JSON: {error}.") from error
 
 
-def _json_column(rows: Iterator[Any], shown: str) -> Iterator[str | None]:
+def _json_column(rows: Iterator[Any], shown: str) -> Iterator[Entry]:
     first = next(rows, None)
     if isinstance(first, dict) and not _is_row(first):
         raise _no_column(shown, list(first))
     return (_json_entry(row) for row in chain([] if first is None else [first], rows))
 
 
-def _json_entry(row: Any) -> str | None:
+def _json_entry(row: Any) -> Entry:
+    subject = None
     if isinstance(row, dict):
         texts = [name for name, value in row.items() if isinstance(value, str)]
-        column = uri_column(texts)
+        column, whose = uri_column(texts), _column(list(row), SUBJECTS)
+        subject = None if whose is None else list(row.values())[whose]
         row = None if column is None else row[texts[column]]
-    return row.strip() or None if isinstance(row, str) else None
+    return row.strip() or None if isinstance(row, str) else None, _as_subject(subject)
 
 
-def parquet_entries(opener: Callable[[], BinaryIO], shown: str) -> Iterator[str | None]:
+def _as_subject(value: Any) -> str | None:
+    """Subjects may be numbered."""
+    return None if value is None else str(value).strip() or None
+
+
+def parquet_entries(opener: Callable[[], BinaryIO], shown: str) -> Iterator[Entry]:
     """Yields the entries of a Parquet file; else as `table_entries`."""
     with opener() as file:
         schema = pq.ParquetFile(file).schema_arrow
@@ -180,7 +201,8 @@ def parquet_entries(opener: Callable[[], BinaryIO], shown: str) -> Iterator[str 
             kind = schema.field(other).type
             raise InputError(f"The column {schema.names[other]} of the list {shown} holds {kind}, not text.")
         raise _no_column(shown, schema.names)
-    return _parquet_rows(opener, texts[index])
+    subject = _column(schema.names, SUBJECTS)
+    return _parquet_rows(opener, texts[index], None if subject is None else schema.names[subject])
 
 
 def _holds_text(kind: pa.DataType) -> bool:
@@ -188,7 +210,10 @@ def _holds_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _parquet_rows(opener: Callable[[], BinaryIO], column: str) -> Iterator[str | None]:
+def _parquet_rows(opener: Callable[[], BinaryIO], column: str, subject: str | None) -> Iterator[Entry]:
+    columns = [column] if subject is None else [column, subject]
     with opener() as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192, columns=[column]):
-            yield from (entry or None for entry in batch.column(0).to_pylist())
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192, columns=columns):
+            uris = batch.column(column).to_pylist()
+            subjects = [None] * len(uris) if subject is None else batch.column(subject).to_pylist()
+            yield from ((uri or None, _as_subject(whose)) for uri, whose in zip(uris, subjects, strict=True))

@@ -29,11 +29,13 @@ class Found:
         uri: Absolute path or URL.
         size: Bytes, None where the listing does not tell.
         etag: Changes when the content does; None where the listing does not tell.
+        subject: Whom it shows, where a list tells.
     """
 
     uri: str
     size: int | None = None
     etag: str | None = None
+    subject: str | None = None
 
 
 @dataclass

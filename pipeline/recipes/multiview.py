@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from pipeline.details.person import PersonConfig
-from pipeline.images.items import one_folder_each
+from pipeline.images.items import one_subject_each
 from pipeline.recipes import details, normals
 from pipeline.recipes.details import DetailsRun
 from pipeline.recipes.normals_stage import NormalsStage
@@ -56,7 +56,7 @@ RECIPE = Recipe(
         Stage("head", PersonStage, "core", person_arguments, isolated=True),
     ),
     record=FORMAT,
-    group=one_folder_each,
+    group=one_subject_each,
     models=details.models,
     joins=joins,
     device=normals.device,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.errors import DecodeError
-from pipeline.images.items import one_folder_each
+from pipeline.images.items import one_subject_each
 from pipeline.run.config import RunConfig
 from pipeline.run.recipe import Recipe, RecordFormat, Stage
 from pipeline.run.records import PLACE, field, outcome
@@ -71,4 +71,4 @@ THUMBNAILS = field("thumbnails", pa.list_(THUMBNAIL), "One per photo.", False)
 SCHEMA = pa.schema([*PLACE, *outcome("thumbnails", "no_light"), COLOUR, THUMBNAILS])
 FORMAT = RecordFormat(SCHEMA, "thumbnails", "no_light", (), {}, finish, colours, files, check, 1000)
 STAGES = (Stage("shrink", Shrink, isolated=True), Stage("mean", MeanColour, "network"))
-RECIPE = Recipe("thumbnails", RunConfig, STAGES, FORMAT, one_folder_each, report=write_page)
+RECIPE = Recipe("thumbnails", RunConfig, STAGES, FORMAT, one_subject_each, report=write_page)

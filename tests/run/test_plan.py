@@ -15,7 +15,7 @@ from normals_run import count_rows, write_rows
 from run_folder import failed
 
 from pipeline.errors import OutputError
-from pipeline.images.items import ListedFile, ListedItem, one_folder_each, one_photo_each
+from pipeline.images.items import ListedFile, ListedItem, one_photo_each, one_subject_each
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run import plan as plans
 from pipeline.run import plan_photos
@@ -239,7 +239,7 @@ class TestFolders:
             for folder, size in enumerate(sizes)
             for index in range(size)
         ]
-        return list(one_folder_each(files))
+        return list(one_subject_each(files))
 
     def test_shards_and_chunks_end_at_items(self, tmp_path):
         items = self.folders(*([1, 2, 3, 7] * 20))
