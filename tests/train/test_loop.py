@@ -325,7 +325,7 @@ def test_wrong_configurations_are_explained(overrides, message):
         load_config(TrainConfig, None, overrides)
 
 
-@pytest.mark.parametrize("name", ["train.yaml", "train_cluster.yaml"])
+@pytest.mark.parametrize("name", ["train.yaml", "train_gpu.yaml", "train_cluster.yaml"])
 def test_shipped_configurations_are_valid(name):
     load_config(TrainConfig, REPOSITORY / "configs" / name)
 
