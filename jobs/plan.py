@@ -52,25 +52,32 @@ def command(
     With --extend new photos become new shards: what is planned or done already stays as it is, photos that
     are gone included.
 
-    Time and price follow from the rates and prices in the section `estimate` of the configuration.
+    Time and size follow from some photos of INPUT that are worked on here, the price from the prices in the
+    section `estimate` of the configuration.
     """
     from pipeline.config import load_config
     from pipeline.run import logs
     from pipeline.run.estimate import describe_estimate, find_resources
     from pipeline.run.folder import RunRequest, make_plan
+    from pipeline.run.sample import take_sample
     from pipeline.run.summary import summarise_plan
+    from pipeline.storage.store import Store
 
     logs.set_up(log_json)
     recipe = load_recipe(name)
     settings = load_config(recipe.config, config, [*overrides, *given_fields(FIELDS, options)])
     try:
-        request = RunRequest(recipe, source, output, settings, limit)
+        store = Store(output, settings.read.storage)
+        request = RunRequest(recipe, source, store, settings, limit)
         planned = make_plan(request, extend=extend, on_existing=on_existing)
+        resources, given = find_resources(recipe, settings), settings.estimate
+        sample = None
+        if given.sample and planned.images_left:
+            sample = take_sample(store, planned.plan, recipe, settings, given.sample)
     except KeyboardInterrupt:
         logs.say("Stopped. What was planned before stays as it is.")
         sys.exit(130)
-    resources = find_resources(recipe, settings)
-    estimate = describe_estimate(recipe, planned.images_left, resources, settings.estimate)
+    estimate = describe_estimate(recipe, planned.images_left, resources, given, sample)
     click.echo("\n".join([*summarise_plan(planned), *estimate]))
 
 

@@ -22,13 +22,18 @@ def has_cluster(address: str | None = None) -> bool:
 
 @contextmanager
 def cluster(
-    address: str | None = None, *, num_cpus: int | None = None, quiet: bool = True
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    quiet: bool = True,
 ) -> Iterator[tuple[float, float]]:
     """Connects to a cluster, or starts Ray on this machine; leaves alone what is connected already.
 
     Args:
         address: Of the cluster; None: what RAY_ADDRESS holds, and without that Ray is started here.
         num_cpus: CPUs of a Ray that is started here; None: all.
+        num_gpus: Likewise; more than there are is a pretence.
         quiet: Whether Ray says nothing but errors, and workers nothing at all.
 
     Yields:
@@ -43,7 +48,11 @@ def cluster(
     if own:
         address = _address(address)
         check_cluster(address)
-        options = {"address": address} if address else {"num_cpus": num_cpus, "include_dashboard": False}
+        options = (
+            {"address": address}
+            if address
+            else {"num_cpus": num_cpus, "num_gpus": num_gpus, "include_dashboard": False}
+        )
         try:
             ray.init(
                 logging_level=logging.ERROR if quiet else logging.INFO, log_to_driver=not quiet, **options

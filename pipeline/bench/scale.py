@@ -20,6 +20,7 @@ from pipeline.bench.pretend import PretendedRead, pretended_recipe
 from pipeline.images.items import one_photo_each
 from pipeline.images.sources import Listing
 from pipeline.images.walk import Found, Notes
+from pipeline.ray_cluster import cluster
 from pipeline.run.config import EngineConfig, PlanConfig, RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.engines.ray_engine import run_ray
@@ -36,7 +37,9 @@ STEADY = (0.25, 0.9)
 
 PLANNED = (1_000, 100_000, 1_000_000)
 SHARDS = 10_000
-WORKERS = (2, 4, 8, 16, 32)
+WORKERS = ((2, 0), (4, 0), (8, 0), (16, 0), (32, 0), (16, 1))
+"""Pretended cores and GPUs."""
+
 RUN_SECONDS = 40.0
 NO_TIME = dict.fromkeys(("read", "crop", "normals", "write"), 0.0)
 
@@ -51,7 +54,7 @@ def measure_scale(part: str, seconds: dict[str, float], cores: int, folder: Path
         return [measure_resume(SHARDS, folder)]
     if part == "overhead":
         return [measure_overhead(4096, cores, folder)]
-    return [measure_workers(workers, seconds, RUN_SECONDS, folder) for workers in WORKERS]
+    return [measure_workers(*workers, seconds, RUN_SECONDS, folder) for workers in WORKERS]
 
 
 def measure_plan(images: int, folder: Path) -> Figures:
@@ -93,27 +96,38 @@ def measure_overhead(images: int, cores: int, folder: Path) -> Figures:
     Returns:
         images, per_second, core_ms: milliseconds of one core that the engine takes for a photo.
     """
-    half = max(1, cores // 2)
-    rate = _pretend(images, cores, half, half, NO_TIME, folder / "overhead")
+    with cluster(num_cpus=cores):
+        rate = _pretend(images, NO_TIME, folder / "overhead")
     return {"images": images, "per_second": rate, "core_ms": 1000 * cores / rate}
 
 
-def measure_workers(
-    workers: int, seconds: dict[str, float], run_seconds: float, folder: Path, chunk_size: int = 32
+def measure_workers(  # noqa: PLR0917
+    workers: int, gpus: int, seconds: dict[str, float], run_seconds: float, folder: Path, chunk_size: int = 32
 ) -> Figures:
     """Runs the Ray engine with workers that sleep.
 
-    `seconds` says what each stage takes for a photo, `run_seconds` about how long the run is to be.
+    `gpus` are pretended, each with a worker that computes as fast as the cores can feed it; `seconds` says
+    what each stage takes for a photo, `run_seconds` about how long the run is to be.
 
     Returns:
-        workers, ideal (photos a second that they would do without an engine), per_second, efficiency.
+        workers, gpus, ideal (photos a second that they would do without an engine), per_second, efficiency.
     """
-    crop = round(workers * seconds["crop"] / (seconds["crop"] + seconds["normals"]))
-    crop = min(max(crop, 1), workers - 1)
-    ideal = min(crop / seconds["crop"], (workers - crop) / seconds["normals"])
+    if gpus:
+        ideal = workers / seconds["crop"]
+        seconds = seconds | {"normals": gpus / ideal, "write": 0.0}
+    else:
+        ideal = workers / sum(seconds.values())
     images = -(-int(ideal * run_seconds) // chunk_size) * chunk_size
-    rate = _pretend(images, workers, crop, workers - crop, seconds, folder / f"workers-{workers}", chunk_size)
-    return {"workers": workers, "ideal": ideal, "per_second": rate, "efficiency": rate / ideal}
+    name = f"workers-{workers}-{gpus}"
+    with cluster(num_cpus=workers, num_gpus=gpus):
+        rate = _pretend(images, seconds, folder / name, chunk_size)
+    return {
+        "workers": workers,
+        "gpus": gpus,
+        "ideal": ideal,
+        "per_second": rate,
+        "efficiency": rate / ideal,
+    }
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
@@ -160,21 +174,10 @@ def _marker_of_one_photo(work: Work) -> bytes:
     return work.store.read(marker_name(0))
 
 
-def _pretend(  # noqa: PLR0917
-    images: int,
-    cores: int,
-    crop: int,
-    normals: int,
-    seconds: dict[str, float],
-    folder: Path,
-    chunk_size: int = 32,
-) -> float:
+def _pretend(images: int, seconds: dict[str, float], folder: Path, chunk_size: int = 32) -> float:
     """Runs the Ray engine with pretended stages; returns photos a second at full speed."""
     store = Store(str(folder))
-    config = RunConfig(
-        engine=EngineConfig(name="ray", cpus=cores, workers={"crop": crop, "normals": normals}),
-        plan=PlanConfig(chunk_size=chunk_size),
-    )
+    config = RunConfig(engine=EngineConfig(name="ray"), plan=PlanConfig(chunk_size=chunk_size))
     plan = _plan(store, images, config.plan)
     done = 0
     times: list[tuple[int, float]] = []

@@ -16,7 +16,7 @@ from pipeline.recipes.head_record import FORMAT
 from pipeline.recipes.head_stage import HeadStage
 from pipeline.recipes.normals import NormalsRun
 from pipeline.recipes.normals_stage import NormalsStage
-from pipeline.run.config import EstimateConfig, LimitsConfig
+from pipeline.run.config import LimitsConfig
 from pipeline.run.recipe import Recipe, Stage
 from pipeline.storage.store import Store
 
@@ -27,17 +27,10 @@ class HeadLimitsConfig(LimitsConfig):
     photo_seconds: float | None = Field(default=900.0, gt=0)
 
 
-class HeadEstimateConfig(EstimateConfig):
-    """What `facet plan` works with: a photo of one face takes a core about two seconds."""
-
-    images_per_cpu: float = Field(default=0.5, gt=0)
-
-
 class DetailsRun(NormalsRun):
     """Configuration of `facet details`: that of `facet normals`, and `details`; see configs/details.yaml."""
 
     limits: HeadLimitsConfig = Field(default_factory=HeadLimitsConfig)
-    estimate: HeadEstimateConfig = Field(default_factory=HeadEstimateConfig)
     details: DetailsConfig = Field(default_factory=DetailsConfig)
 
 

@@ -99,8 +99,11 @@ class EstimateConfig(Section):
     """What `facet plan` works out the time and the price of a run with. Nothing here changes the run.
 
     Attributes:
-        images_per_cpu: Photos a second of one CPU core that does everything, see the README's Speed section.
-        images_per_gpu: Photos a second of one GPU that has enough CPU cores beside it; None: not known.
+        sample: Photos of the input that are worked on, for the time, the faces and the bytes of a photo; 0:
+            none, and then `images_per_cpu` and the recipe's own figure of bytes count.
+        images_per_cpu: Photos a second of one CPU core that does everything; None: that of the sample.
+        images_per_gpu: Photos a second of one GPU that has enough CPU cores beside it; None: the cores beside
+            it are what limits a run.
         cpus: CPU cores that the run will have; None: those of this machine, or of the cluster.
         gpus: GPUs, likewise.
         cpu_hour_price: Price of one CPU core for an hour; None: not known.
@@ -108,7 +111,8 @@ class EstimateConfig(Section):
         currency: Of the prices.
     """
 
-    images_per_cpu: float = Field(default=8.0, gt=0)
+    sample: int = Field(default=16, ge=0, le=1000)
+    images_per_cpu: float | None = Field(default=None, gt=0)
     images_per_gpu: float | None = Field(default=None, gt=0)
     cpus: int | None = Field(default=None, ge=1)
     gpus: int | None = Field(default=None, ge=0)

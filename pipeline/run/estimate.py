@@ -1,7 +1,8 @@
-"""What a run will take: hours and price, from rates and prices that the configuration holds."""
+"""What a run will take: hours and price, from a sample of its photos and the prices of the configuration."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +10,9 @@ from pipeline.errors import PlanError
 from pipeline.ray_cluster import cluster, has_cluster
 from pipeline.run.config import EstimateConfig, RunConfig
 from pipeline.run.recipe import Recipe
+from pipeline.run.sample import Sample
 from pipeline.words import duration, quantity, size_text
+from pipeline.words import rate as rate_text
 
 
 class Resources(NamedTuple):
@@ -30,8 +33,8 @@ class Estimate(NamedTuple):
     """What a run will take; None: not known.
 
     Attributes:
-        rate: Photos a second, all together.
-        hours: Time.
+        rate: Photos a second, all together, once it is at work.
+        hours: Time, start-up included.
         cost: Price.
         lacking: Fields of `estimate` that would have to be given to know all.
     """
@@ -42,23 +45,32 @@ class Estimate(NamedTuple):
     lacking: list[str]
 
 
-def estimate_run(images: int, resources: Resources, config: EstimateConfig) -> Estimate:
+def estimate_run(
+    images: int, resources: Resources, config: EstimateConfig, core_seconds: float | None, start_s: float = 0
+) -> Estimate:
     """Works out what so many photos will take.
 
-    Where there are GPUs their rate counts alone: CPU cores that are too few for them are a matter of
-    `images_per_gpu`.
+    Where there are GPUs the slower of them and of the cores that feed them counts.
+
+    Args:
+        images: Number of photos.
+        resources: What works on them.
+        config: Rates and prices.
+        core_seconds: What a core works on a photo, without what a GPU does; None: not known.
+        start_s: Time until all are at work.
     """
     cpus, gpus, _ = resources
-    rate = None
+    per_core = 1 / core_seconds if core_seconds else None
+    if config.images_per_cpu and not gpus:
+        per_core = config.images_per_cpu
+    rate = cpus * per_core if cpus and gpus is not None and per_core else None
     if gpus and config.images_per_gpu:
-        rate = gpus * config.images_per_gpu
-    elif cpus and gpus == 0:
-        rate = cpus * config.images_per_cpu
-    hours = images / rate / 3600 if rate else None
+        rate = min(rate or math.inf, gpus * config.images_per_gpu)
+    hours = (start_s + images / rate) / 3600 if rate else None
     needed = {
         "cpus": cpus,
         "gpus": gpus,
-        "images_per_gpu": config.images_per_gpu if gpus else 0.0,
+        "images_per_gpu" if gpus else "images_per_cpu": rate or (0.0 if cpus is None else None),
         "cpu_hour_price": config.cpu_hour_price if cpus else 0.0,
         "gpu_hour_price": config.gpu_hour_price if gpus else 0.0,
     }
@@ -111,16 +123,38 @@ def find_resources(
     return Resources(given.cpus or cpus, gpus if given.gpus is None else given.gpus, where)
 
 
-def describe_estimate(recipe: Recipe, images: int, resources: Resources, config: EstimateConfig) -> list[str]:
+def describe_estimate(
+    recipe: Recipe, images: int, resources: Resources, config: EstimateConfig, sample: Sample | None = None
+) -> list[str]:
     """Returns what so many photos will take as lines for the user."""
-    rate, hours, cost, lacking = estimate_run(images, resources, config)
+    core_seconds = sample.core_seconds(recipe, bool(resources.gpus)) if sample else None
+    start_s = sample.start_s if sample else 0.0
+    rate, hours, cost, lacking = estimate_run(images, resources, config, core_seconds, start_s)
+    bytes_each = sample.bytes / sample.photos if sample else recipe.record.bytes_per_photo
+    things = sample.found / sample.photos if sample else 0.0
+    lines = []
+    if sample:
+        stages = (f"{name} {1000 * sample.seconds[name] / sample.photos:.0f}" for name in recipe.stage_names)
+        lines.append(
+            f"Measured on {quantity(sample.photos, 'photo')} of them, on one core of this machine: "
+            f"{', '.join(stages)} ms a photo; {things:.1f} {sample.name} a photo."
+        )
     numbers = ((resources.cpus, "CPU core"), (resources.gpus, "GPU"))
     on = " and ".join(quantity(number, noun) for number, noun in numbers if number)
-    time = "not known" if hours is None else f"about {duration(3600 * hours)}, at {rate:,.0f} photos a second"
-    lines = [
-        f"The records will take about {size_text(images * recipe.record.bytes_per_photo)}.",
+    time = "not known"
+    if hours is not None and rate is not None:
+        found = f" and {rate_text(rate * things)} {sample.name}" if sample else ""
+        time = f"about {duration(3600 * hours)}, at {rate_text(rate)} photos{found} a second"
+    price = "not known."
+    if cost is not None:
+        price = f"about {cost:,.2f} {config.currency}"
+        if sample and things:
+            price += f", {1e6 * cost / (images * things):,.2f} for a million {sample.name}"
+        price += "."
+    lines += [
+        f"The records will take about {size_text(images * bytes_each)}.",
         f"Time {f'on {on} ' if on else ''}{resources.where}: {time}.",
-        "Cost: not known." if cost is None else f"Cost: about {cost:,.2f} {config.currency}.",
+        f"Cost: {price}",
     ]
     if lacking:
         lines.append(f"To know more, give {', '.join(f'estimate.{name}' for name in lacking)}.")

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import INTERNAL_ERROR, FacetError, ImageError, ReadError
+from pipeline.images.items import ListedItem
 from pipeline.images.read import PhotoReader, read_bytes
 from pipeline.redact import shown_uri
 from pipeline.run import records
@@ -56,8 +60,11 @@ class ReadStage:
 
     def __call__(self, shard: int, chunk: int) -> Chunk:
         """Reads the photos of one chunk."""
+        return self.read(shard, chunk, begin_items(self._work, shard, chunk))
+
+    def read(self, shard: int, chunk: int, items: list[Item]) -> Chunk:
+        """Makes a chunk of items, with their photos."""
         started = time.perf_counter()
-        items = begin_items(self._work, shard, chunk)
         photos = [photo for item in items for photo in item.photos]
         carried = np.cumsum([photo.file.size or 0 for photo in photos]) <= CARRIED_BYTES
         ahead = [photo for photo, now in zip(photos, carried, strict=True) if now]
@@ -73,8 +80,12 @@ def begin_items(work: Work, shard: int, chunk: int) -> list[Item]:
     if work.codes:
         codes = committed_codes(work.store, work.session, shard)
         planned = [item for item in planned if codes.get(item.id) in work.codes]
-    form = work.recipe.record
-    return [Item(records.new_record(form, item), [Photo(file) for file in item.photos]) for item in planned]
+    return [begin_item(work.recipe, item) for item in planned]
+
+
+def begin_item(recipe: Recipe, item: ListedItem) -> Item:
+    """Returns a planned item with a record that tells nothing yet."""
+    return Item(records.new_record(recipe.record, item), [Photo(file) for file in item.photos])
 
 
 class RecipeStage:
@@ -203,6 +214,14 @@ class WriteStage:
 
     def __call__(self, chunk: Chunk) -> Written:
         """Writes one part of a shard."""
+        table, counts = self.complete(chunk)
+        started = time.perf_counter()
+        write_part(self._work, chunk.shard, chunk.chunk, table)
+        counts.seconds += Counter({"write": time.perf_counter() - started})
+        return Written(chunk.shard, chunk.chunk, counts)
+
+    def complete(self, chunk: Chunk) -> tuple[pa.Table, Counts]:
+        """Returns the records of a chunk, and what they add up to."""
         started = time.perf_counter()
         work, form = self._work, self._work.recipe.record
         for item in chunk.items:
@@ -215,11 +234,10 @@ class WriteStage:
                     fail(item, error, form.things)
         rows = [item.record for item in chunk.items]
         records.complete_duplicates(rows)
-        write_part(work, chunk.shard, chunk.chunk, records.to_table(rows, form))
+        table = records.to_table(rows, form)
         seconds = {**chunk.seconds, "write": time.perf_counter() - started}
         images = sum(len(item.photos) for item in chunk.items)
-        counts = records.count(rows, form.things, images, chunk.bytes_read, seconds)
-        return Written(chunk.shard, chunk.chunk, counts)
+        return table, records.count(rows, form.things, images, chunk.bytes_read, seconds)
 
 
 def fail(item: Item, error: Exception, things: str) -> None:
@@ -236,24 +254,42 @@ def fail(item: Item, error: Exception, things: str) -> None:
         log.error("Photo %d failed unexpectedly: %s", record["id"], shown_uri(record["uri"]), exc_info=error)
 
 
-Reader = Callable[[Work], Callable[[int, int], Chunk]]
+Reader = Callable[[Work], ReadStage]
 """Makes the first stage of a run; the benchmark of the engine itself only pretends to read."""
 
 
 class AllStages:
-    """All stages in one process, one after the other."""
+    """All stages in one process, one after the other.
 
-    def __init__(self, work: Work, reader: Reader = ReadStage):
+    Of two threads that call it one reads, or writes, while the other computes.
+    """
+
+    def __init__(
+        self, work: Work, reader: Reader = ReadStage, arguments: Sequence[tuple[Any, ...]] | None = None
+    ):
+        self._recipe = work.recipe
         self._read = reader(work)
-        self._stages = [RecipeStage(work, index) for index in range(len(work.recipe.stages))]
+        self._stages = [
+            RecipeStage(work, index, arguments[index] if arguments else None)
+            for index in range(len(work.recipe.stages))
+        ]
         self._write = WriteStage(work)
+        self._computing = threading.Lock()
 
     def __call__(self, shard: int, chunk: int) -> Written:
         """Takes one chunk through all stages."""
-        message = self._read(shard, chunk)
-        for stage in self._stages:
-            message = stage(message)
-        return self._write(message)
+        return self._write(self._compute(self._read(shard, chunk)))
+
+    def work_on(self, items: list[ListedItem]) -> tuple[pa.Table, Counts]:
+        """Takes items through all stages but that nothing is written; returns their records."""
+        begun = [begin_item(self._recipe, item) for item in items]
+        return self._write.complete(self._compute(self._read.read(0, 0, begun)))
+
+    def _compute(self, chunk: Chunk) -> Chunk:
+        with self._computing:
+            for stage in self._stages:
+                chunk = stage(chunk)
+        return chunk
 
     def close(self) -> None:
         """Ends what the stages have started."""

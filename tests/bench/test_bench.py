@@ -309,15 +309,16 @@ def test_planning_and_resuming_are_measured(tmp_path):
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("gpus", "ideal", "images"), [(0, 95.2, 96), (1, 200, 200)])
+def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch, gpus, ideal, images):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     seconds = {"read": 0.001, "crop": 0.02, "normals": 0.02, "write": 0.001}
-    found = scale.measure_workers(4, seconds, 1.0, tmp_path, chunk_size=8)
-    assert found["ideal"] == pytest.approx(100)
-    assert found["efficiency"] == pytest.approx(found["per_second"] / 100)
-    store = Store(str(tmp_path / "workers-4"))
+    found = scale.measure_workers(4, gpus, seconds, 1.0, tmp_path, chunk_size=8)
+    assert found["ideal"] == pytest.approx(ideal, rel=0.01)
+    assert found["efficiency"] == pytest.approx(found["per_second"] / found["ideal"])
+    store = Store(str(tmp_path / f"workers-4-{gpus}"))
     markers = read_markers(store, committed_shards(store))
-    assert sum(marker.counts.images for marker in markers) == 104
+    assert sum(marker.counts.images for marker in markers) == images
 
 
 @pytest.mark.slow

@@ -60,7 +60,8 @@ def test_everything_fits_at_once(nodes, spread):
     cpus, gpus = (float(sum(column)) for column in zip(*nodes, strict=True))
     shares = plan_resources(cpus, gpus, EngineConfig())
     assert min(share.actors for share in shares.stages) >= 1
-    assert min(shares.read_actors, shares.write_actors, shares.commit_actors) >= 1
+    helpers = (shares.read_actors, shares.write_actors, shares.commit_actors)
+    assert min(helpers) >= 1 if gpus else helpers == (0, 0, 0)
     assert shares.cpus <= cpus
     assert shares.gpus <= gpus
     assert fits(shares, [(float(cpu), float(gpu)) for cpu, gpu in nodes], spread)
@@ -68,10 +69,7 @@ def test_everything_fits_at_once(nodes, spread):
 
 def test_every_core_has_work():
     shares = plan_resources(64, 0, EngineConfig())
-    assert [(share.name, share.actors, share.gpus) for share in shares.stages] == [
-        ("crop", 64, 0),
-        ("normals", 64, 0),
-    ]
+    assert [(share.actors, share.gpus) for share in shares.stages] == [(64, 0)]
 
 
 def test_gpus_run_the_network():
@@ -81,8 +79,9 @@ def test_gpus_run_the_network():
 
 
 def test_given_worker_counts_are_kept():
-    shares = plan_resources(8, 0, EngineConfig(workers={"crop": 5, "normals": 3}))
-    assert [share.actors for share in shares.stages] == [5, 3]
+    config = EngineConfig(workers={"crop": 5, "normals": 3})
+    assert [share.actors for share in plan_resources(8, 3, config).stages] == [5, 3]
+    assert [share.actors for share in plan_resources(8, 0, config).stages] == [3]  # they do both
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -90,6 +89,8 @@ def test_any_number_of_stages_fits(count):
     stages = [Stage(f"s{number}", list) for number in range(count)]
     for cpus in (1, 2, 7, 64):
         assert plan_for(cpus, 0, EngineConfig(), stages, "cpu").cpus <= cpus
+        with_network = [*stages, Stage("network", list, "network")]
+        assert plan_for(cpus, 1, EngineConfig(), with_network).cpus <= cpus
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_any_number_of_stages_fits(count):
         (0.5, 0, {}, "auto", "0.5 CPUs"),
         (4, 0, {}, "cuda", "0 GPUs"),
         (4, 0.5, {}, "cuda:0", "0.5 GPUs"),
-        (2, 0, {"workers": {"crop": 6}}, "auto", "6 crop workers and 2 normals workers"),
+        (2, 0, {"workers": {"crop": 6}}, "auto", "6 crop and normals workers need 5.4 CPUs"),
         (2, 0, {"workers": {"normals": 60}}, "auto", "the cluster has 2"),
         (8, 1, {"workers": {"normals": 2}}, "auto", "need 2 GPUs"),
     ],

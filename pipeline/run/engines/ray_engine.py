@@ -1,46 +1,34 @@
-"""The Ray engine: the graph of a run over a cluster, from top to bottom.
+"""The Ray engine: a run on a cluster.
 
-    shards -> read -> the recipe's stages -> write -> driver -> commit
-
-From `read` on every row is one chunk of photos, pickled. The driver sees
-counts alone, and has every shard committed whose chunks are all written. All stages are pools of actors:
-Ray ends the processes of plain tasks as soon as they are idle on a full machine, and a new one takes
-seconds to import what it needs.
+Where networks run on CPUs, every core has one worker that takes a chunk through all stages: nothing but the
+number of the chunk goes there and nothing but counts come back. Where they run on GPUs, `ray_graph` has the
+cores feed them.
 """
 
 from __future__ import annotations
 
-import logging
-import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import cycle
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
-from ray.exceptions import RayError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError
 
 from pipeline.errors import FacetError
+from pipeline.processes import leave_out_pandas
 from pipeline.ray_cluster import cluster
-from pipeline.run import logs
 from pipeline.run.counts import Counts
 from pipeline.run.engines.autoscale import requested
 from pipeline.run.engines.metrics import RunMetrics
-from pipeline.run.engines.resources import IO_CPUS, Shares, plan_resources
-from pipeline.run.items import Chunk
-from pipeline.run.ledger import Ledger
+from pipeline.run.engines.resources import Share, plan_resources
+from pipeline.run.engines.tasks import AT_ONCE, MAX_LOSSES, Task, Tasks
 from pipeline.run.plan_photos import count_images
-from pipeline.run.shards import commit_shard
-from pipeline.run.stages import Reader, ReadStage, RecipeStage, WriteStage, Written
+from pipeline.run.stages import AllStages, Reader, ReadStage, Written
 from pipeline.run.work import Work
 
-QUEUE_BYTES = 32 << 20
-"""Object store memory per core for what waits between stages: a few chunks."""
-
-Row = dict[str, Any]
+LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
+"""What Ray raises for a task whose worker, or the machine it was on, is gone."""
 
 
 def run_ray(
@@ -53,166 +41,135 @@ def run_ray(
         FacetError: The run cannot go on; committed shards stay valid.
     """
     engine, recipe = work.config.engine, work.recipe
-    with cluster(engine.address, num_cpus=engine.cpus), requested(engine) as (cpus, gpus):
+    with cluster(engine.address, num_cpus=engine.cpus), requested(engine) as (cpus, gpus), _expected_errors():
         shares = plan_resources(cpus, gpus, engine, recipe.stages, recipe.device(work.config))
-        with _context(cpus), ThreadPoolExecutor(4, "facet-commit") as commits, _expected_errors():
-            ledger = Ledger(work.plan)
-            metrics = RunMetrics(count_images(work.store, work.plan, shards))
-            committers = cycle(_start_committers(work, shares))
-            committed: list[Future[None]] = []
-            for row in build_graph(work, shards, shares, reader).iter_rows():
-                written: Written | FacetError = _from_row(row)
-                if isinstance(written, FacetError):
-                    raise written
-                on_chunk(written.counts)
-                metrics.add(written.counts)
-                if total := ledger.add(written.shard, written.chunk, written.counts):
-                    committed.append(commits.submit(_commit, next(committers), written.shard, total, metrics))
-                    committed = [future for future in committed if not future.done() or future.result()]
-            for future in committed:
-                future.result()
+        metrics = RunMetrics(count_images(work.store, work.plan, shards))
+
+        def note(counts: Counts) -> None:
+            on_chunk(counts)
+            metrics.add(counts)
+
+        if shares.gpus:
+            from pipeline.run.engines.ray_graph import run_graph  # takes a second to import, pandas too
+
+            run_graph(work, shards, note, metrics.commit, shares, cpus, reader)
+        else:
+            with closing(Crew(work, shares.stages[0], reader)) as crew:
+                crew.work_off(Tasks(work, shards, note, metrics.commit))
 
 
-def build_graph(work: Work, shards: list[int], shares: Shares, reader: Reader) -> Dataset:
-    """Returns the dataset whose rows are the written chunks of some shards."""
-    # Ray's types know no arguments of functions and no classes with constructors: hence the ignores.
-    rows = [{"shard": shard} for shard in shards]
-    graph: Dataset = ray.data.from_items(rows, override_num_blocks=len(shards))
-    graph = graph.flat_map(
-        Read, fn_constructor_args=(work, reader), compute=_pool(shares.read_actors), num_cpus=IO_CPUS
-    )
-    for index, (stage, share) in enumerate(zip(work.recipe.stages, shares.stages, strict=True)):
-        graph = graph.map(
-            _step_of(stage.name),  # type: ignore[arg-type]
-            fn_constructor_args=(work, index, ray.put(stage.arguments(work.config))),
-            compute=_pool(share.actors),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus or None,
-        )
-    return graph.map(
-        Write,  # type: ignore[arg-type]
-        fn_constructor_args=(work,),
-        compute=_pool(shares.write_actors),
-        num_cpus=IO_CPUS,
-    )
+class Worker:
+    """Actor that takes chunks through all stages.
 
+    Args:
+        work: The run.
+        reader: See `run_ray`.
+        arguments: Of the recipe's stages.
+    """
 
-class Read:
-    """Actor that fetches photos."""
-
-    def __init__(self, work: Work, reader: Reader):
+    def __init__(self, work: Work, reader: Reader, arguments: list[tuple[Any, ...]]):
+        leave_out_pandas()
         self._work = work
-        self._stage = _make(reader, work)
+        # Of a constructor that fails Ray keeps the text alone: `begin` says what happened.
+        self._begin = partial(AllStages, work, reader, arguments)
+        self._stages: AllStages | None = None
 
-    def __call__(self, row: Row) -> Iterator[Row]:
-        """Yields the chunks of a shard as they are read."""
-        for chunk in range(self._work.plan.shard_chunks(row["shard"])):
-            try:
-                yield _to_row(self._stage(row["shard"], chunk))
-            except FacetError as error:
-                yield _to_row(error)
+    def begin(self) -> FacetError | None:
+        """Makes the stages; returns why it cannot."""
+        try:
+            self._stages = self._begin()
+        except FacetError as error:
+            return error
+        return None
+
+    def carry_out(self, task: Task) -> Written | FacetError | None:
+        """Does a task; returns what came of it, or why the run has to end."""
+        assert self._stages is not None
+        try:
+            return task.carry_out(self._work, self._stages)
+        except FacetError as error:
+            return error
+
+
+class Crew:
+    """The workers of a run, one per core.
+
+    A worker gets tasks from when it is ready. One that is lost is replaced, on another machine if need be,
+    and the others do what it had.
+
+    Args:
+        work: The run.
+        share: How many workers, and what they take.
+        reader: See `run_ray`.
+    """
+
+    def __init__(self, work: Work, share: Share, reader: Reader):
+        arguments = ray.put([stage.arguments(work.config) for stage in work.recipe.stages])
+        actor = ray.remote(Worker).options(num_cpus=share.cpus, max_concurrency=AT_ONCE)
+        self._make: Callable[[], Any] = partial(actor.remote, work, reader, arguments)
+        self._pending: dict[Any, tuple[Any, Task | None]] = {}  # without a task: it begins
+        self._free: list[Any] = []  # once for every task that it could take
+        self._most_vain = MAX_LOSSES * share.actors
+        self._vain = 0  # workers lost since any did something
+        for _ in range(share.actors):
+            self._start()
+
+    def work_off(self, tasks: Tasks) -> None:
+        """Has all tasks done.
+
+        Raises:
+            FacetError: One of them ended with it, or worker after worker is lost.
+            RayError: The cluster failed.
+        """
+        while True:
+            while self._free and (task := tasks.take()):
+                worker = self._free.pop()
+                self._pending[worker.carry_out.remote(task)] = worker, task
+            if self._free and not any(task for _, task in self._pending.values()):
                 return
+            ray.wait(list(self._pending))
+            ready, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
+            for reference in ready:
+                if reference in self._pending:  # else it went with its worker
+                    self._take(reference, tasks)
 
+    def close(self) -> None:
+        """Ends all workers at once."""
+        for worker in {*self._free, *(worker for worker, _ in self._pending.values())}:
+            ray.kill(worker)
 
-class Step:
-    """Actor that carries out one stage of the recipe."""
+    def _start(self) -> None:
+        worker = self._make()
+        self._pending[worker.begin.remote()] = worker, None
 
-    def __init__(self, work: Work, index: int, arguments: ray.ObjectRef):
-        self._stage = _make(RecipeStage, work, index, ray.get(arguments))
+    def _take(self, reference: Any, tasks: Tasks) -> None:
+        worker, task = self._pending[reference]
+        try:
+            found = ray.get(reference)
+        except LOST:
+            self._vain += 1
+            if self._vain > self._most_vain:
+                raise
+            tasks.lost(self._drop(worker))
+            self._start()
+            return
+        del self._pending[reference]
+        if isinstance(found, FacetError):
+            raise found
+        self._vain = 0
+        if task is None:
+            self._free += [worker] * AT_ONCE
+        else:
+            self._free.append(worker)
+            tasks.done(task, found)
 
-    def __call__(self, row: Row) -> Row:
-        """Takes a chunk through the stage."""
-        return _carry_out(self._stage, row)
-
-
-def _step_of(name: str) -> type[Step]:
-    # In Ray's metrics and its dashboard a pool is called what its class is called.
-    return type(name.capitalize(), (Step,), {})
-
-
-class Write:
-    """Actor that encodes and writes."""
-
-    def __init__(self, work: Work):
-        self._stage = _make(WriteStage, work)
-
-    def __call__(self, row: Row) -> Row:
-        """Takes a chunk through the stage."""
-        return _carry_out(self._stage, row)
-
-
-class Committer:
-    """Actor that completes shards: the driver may be far from the storage."""
-
-    def __init__(self, work: Work):
-        self._work = work
-
-    def commit(self, shard: int, counts: Counts) -> None:
-        """Commits a shard whose chunks are all written."""
-        commit_shard(self._work, shard, counts)
-
-
-def _make(stage: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    # Of a constructor that fails Ray keeps the text alone. Raised by the first chunk, the error arrives.
-    try:
-        return stage(*arguments)
-    except Exception as error:
-        reason = error
-
-    def fail(*_: Any) -> Any:
-        raise reason
-
-    return fail
-
-
-def _carry_out(stage: Callable[..., Any], row: Row) -> Row:
-    # What ends the run goes to the driver as a message does: of errors that stages raise, Ray Data keeps
-    # the text alone.
-    message = _from_row(row)
-    if isinstance(message, FacetError):
-        return row
-    try:
-        return _to_row(stage(message))
-    except FacetError as error:
-        return _to_row(error)
-
-
-def _to_row(message: Chunk | Written | FacetError) -> Row:
-    return {"message": pickle.dumps(message, protocol=5)}
-
-
-def _from_row(row: Row) -> Any:
-    return pickle.loads(row["message"])  # noqa: S301 - made by our own workers
-
-
-def _pool(size: int) -> ActorPoolStrategy:
-    # One chunk in work and one waiting: more would only hold memory.
-    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2)
-
-
-def _start_committers(work: Work, shares: Shares) -> list[Any]:
-    actor = ray.remote(num_cpus=IO_CPUS, max_restarts=-1, max_task_retries=-1)(Committer)
-    return [actor.remote(work) for _ in range(shares.commit_actors)]
-
-
-def _commit(committer: Any, shard: int, counts: Counts, metrics: RunMetrics) -> None:
-    ray.get(committer.commit.remote(shard, counts))
-    logs.shard_committed(shard, counts)
-    metrics.commit(counts)
-
-
-@contextmanager
-def _context(cpus: float) -> Iterator[None]:
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    # Rows are chunks: each becomes a block of its own, so that it goes on as soon as it is done.
-    context.target_max_block_size = 1
-    context.execution_options.resource_limits = ExecutionResources.for_limits(
-        object_store_memory=QUEUE_BYTES * (cpus + 4)
-    )
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with DataContext.current(context):
-        yield
+    def _drop(self, worker: Any) -> list[Task]:
+        """Forgets a worker; returns the tasks that it had."""
+        had = {reference: task for reference, (whose, task) in self._pending.items() if whose == worker}
+        for reference in had:
+            del self._pending[reference]
+        self._free = [other for other in self._free if other != worker]
+        return [task for task in had.values() if task]
 
 
 @contextmanager

@@ -4,9 +4,10 @@ Ray starts an actor only when its declared share of a node is free, and waits fo
 leave none: a pool that holds all CPUs starves the one that feeds it. Shares are therefore worked out here,
 before anything starts, such that everything that a run needs fits at the same time.
 
-Every core hosts one actor of each stage that works on cores, single-threaded and declared at an equal part
-of what reading and writing leave of the core. They take turns on it as their queues fill, so whichever stage
-is slower gets the larger part of the machine without anyone having to know the ratio.
+Where networks run on CPUs every core hosts one actor that does everything. Where they run on GPUs it hosts
+one of each other stage, single-threaded and declared at an equal part of what reading and writing leave of
+the core. They take turns on it as their queues fill, so whichever stage is slower gets the larger part of the
+machine without anyone having to know the ratio.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from pipeline.run.recipe import Stage
 IO_CPUS = 0.08
 """Declared by an actor that reads, writes or commits: small enough to fit beside the others on one core."""
 
-CORE_CPUS = {"cpu": 0.7, "gpu": 0.6}
-"""Declared by the actors of all stages on one core together, by where networks run: those on GPUs need more
-writing."""
+CORE_CPUS = 0.6
+"""Declared by the actors of all stages on one core together that feed GPUs."""
+
+WHOLE_CPUS = 0.9
+"""Declared by an actor that does everything: small things of others fit beside it."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What the pool of a stage takes: number of actors, and CPUs and GPUs of each."""
+    """What the pool of a stage, or of all, takes: number of actors, and CPUs and GPUs of each."""
 
     name: str
     actors: int
@@ -39,12 +42,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Shares:
-    """What each part of the graph takes; what reads, writes and commits declares `IO_CPUS` an actor."""
+    """What each part of a run takes; what reads, writes and commits declares `IO_CPUS` an actor.
 
-    read_actors: int
+    Without GPUs there is one share, of actors that do everything.
+    """
+
     stages: tuple[Share, ...]
-    write_actors: int
-    commit_actors: int
+    read_actors: int = 0
+    write_actors: int = 0
+    commit_actors: int = 0
 
     @property
     def cpus(self) -> float:
@@ -76,8 +82,8 @@ def plan_resources(
     Raises:
         PlanError: The cluster cannot run what is asked; the message says what is lacking.
     """
-    networks = [stage for stage in stages if stage.place == "network"]
-    on_gpu = bool(networks) and device != "cpu" and gpus >= config.gpus_per_worker
+    has_network = any(stage.place == "network" for stage in stages)
+    on_gpu = has_network and device != "cpu" and gpus >= config.gpus_per_worker
     if device.startswith("cuda") and not on_gpu:
         raise PlanError(
             f"The network is to run on {device}, but the cluster has {gpus:g} GPUs and a worker takes "
@@ -85,22 +91,8 @@ def plan_resources(
         )
     if cpus < 1:
         raise PlanError(f"The cluster has {cpus:g} CPUs; a run needs at least 1.")
-    cores = math.floor(cpus)
-    on_cores = [stage for stage in stages if not (on_gpu and stage in networks)]
-    core_share = CORE_CPUS["gpu" if on_gpu else "cpu"] / max(1, len(on_cores))
-    gpu_workers = max(1, math.floor(gpus / config.gpus_per_worker) // len(networks)) if on_gpu else 0
-
-    def share_of(stage: Stage) -> Share:
-        if stage in on_cores:
-            return Share(stage.name, config.workers.get(stage.name, cores), core_share)
-        workers = config.workers.get(stage.name, gpu_workers)
-        return Share(stage.name, workers, 0.0, config.gpus_per_worker)
-
-    shares = Shares(
-        read_actors=max(1, cores // 8),
-        stages=tuple(map(share_of, stages)),
-        write_actors=max(1, cores // 2 if on_gpu else cores // 4),
-        commit_actors=max(1, cores // 16),
+    shares = (
+        _shares_with_gpus(cpus, gpus, config, stages) if on_gpu else _shares_of_cores(cpus, config, stages)
     )
     for needed, there, unit in ((shares.cpus, cpus, "CPUs"), (shares.gpus, gpus, "GPUs")):
         if needed > there + 1e-6:
@@ -110,3 +102,29 @@ def plan_resources(
                 "lower engine.workers, or leave it out."
             )
     return shares
+
+
+def _shares_of_cores(cpus: float, config: EngineConfig, stages: Sequence[Stage]) -> Shares:
+    given = [config.workers[stage.name] for stage in stages if stage.name in config.workers]
+    name = " and ".join(stage.name for stage in stages)
+    return Shares((Share(name, min(given, default=math.floor(cpus)), WHOLE_CPUS),))
+
+
+def _shares_with_gpus(cpus: float, gpus: float, config: EngineConfig, stages: Sequence[Stage]) -> Shares:
+    cores = math.floor(cpus)
+    networks = sum(stage.place == "network" for stage in stages)
+    core_share = CORE_CPUS / max(1, len(stages) - networks)
+    gpu_workers = max(1, math.floor(gpus / config.gpus_per_worker) // networks)
+
+    def share_of(stage: Stage) -> Share:
+        if stage.place == "network":
+            workers = config.workers.get(stage.name, gpu_workers)
+            return Share(stage.name, workers, 0.0, config.gpus_per_worker)
+        return Share(stage.name, config.workers.get(stage.name, cores), core_share)
+
+    return Shares(
+        tuple(map(share_of, stages)),
+        read_actors=max(1, cores // 8),
+        write_actors=max(1, cores // 2),
+        commit_actors=max(1, cores // 16),
+    )
