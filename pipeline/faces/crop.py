@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.images.png import encode_png
+from pipeline.images.png import encode_quickly
 from pipeline.pixels import resize, scale_points
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def cut_encoded(image: np.ndarray, landmarks: np.ndarray, shape: CropShape) -> t
     size = shape.size or min(window.size, shape.limit)
     crop = crop_image(image, window, size)
     if shape.form == "png":
-        return window, encode_png(crop)
+        return window, encode_quickly(crop)
     encoded = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     return window, encoded.tobytes()
 

@@ -20,8 +20,11 @@ from pipeline.faces.detectors import Detection, same_face
 from pipeline.faces.window import Box
 from pipeline.pixels import resize, scale_points
 
-COARSE_SIDE = 224
-"""Longer side in pixels of the first copy: 11 ms on one core where the photo is square."""
+COARSE_SIDE = 160
+"""Longer side in pixels of the first copy: 5 ms on one core where the photo is square."""
+
+STEP = 2.5
+"""Each copy is finer than the one before by at most this factor."""
 
 FINEST_SIDE = 1024
 """Longer side in pixels of the finest copy: 0.25 s on one core where the photo is square."""
@@ -85,10 +88,10 @@ class LibFaceDetector:
 
     def _scales(self, side: int) -> list[float]:
         finest = min(self._max_side / side, SMALLEST / self._min_face_size, 2.0)
-        # A large copy misses faces that fill the photo, a small one tiny faces: all sizes need steps of two.
+        # A large copy misses faces that fill the photo, a small one tiny faces: all sizes need such steps.
         scales = [min(COARSE_SIDE / side, max(finest, 1.0))]
         while scales[-1] * 1.25 < finest:
-            scales.append(min(scales[-1] * 2, finest))
+            scales.append(min(scales[-1] * STEP, finest))
         return scales
 
     def _worth_a_finer_copy(self, found: list[Detection], scale: float) -> bool:

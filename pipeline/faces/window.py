@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pipeline.pixels import resize
+
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels, all inclusive as in dlib."""
 
@@ -69,18 +71,19 @@ class RolledWindow:
         height, width = image.shape[:2]
         corners = self.to_photo(np.array([[-1, -1], [-1, size], [size, -1], [size, size]], np.float64), size)
         left, top = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, (width - 1, height - 1))
-        right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 1, (width, height))
+        # Bilinear sampling of fewer pixels than there are would show noise and moire. Averaging whole blocks
+        # is much quicker than by a ratio that is no whole number.
+        block = max(1, round(self.side / size))
+        right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1 + block, 1, (width, height))
         part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
         matrix = np.empty((2, 3))
         matrix[:, :2] = _turn(self.roll) * (size / self.side)
         matrix[:, 2] = (size - 1) / 2 - matrix[:, :2] @ (self.x - left, self.y - top)
-        if self.side > 1.5 * size:
-            # Bilinear sampling of fewer pixels than there are would show noise and moire.
-            shape = np.maximum(np.rint(np.array(part.shape[1::-1]) * size / self.side), 1)
-            ratio = part.shape[1::-1] / shape
-            part = cv2.resize(part, tuple(int(n) for n in shape), interpolation=cv2.INTER_AREA)
-            matrix[:, 2] += matrix[:, :2] @ ((ratio - 1) / 2)
-            matrix[:, :2] *= ratio
+        rows, columns = part.shape[0] // block, part.shape[1] // block
+        if block > 1 and rows and columns:
+            part = resize(part[: rows * block, : columns * block], columns, rows)
+            matrix[:, 2] += matrix[:, :2].sum(1) * (block - 1) / 2
+            matrix[:, :2] *= block
         return cv2.warpAffine(
             part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=outside
         )

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 from pydantic import Field
 
@@ -150,7 +151,8 @@ def decode_photo(data: bytes, config: DecodeConfig) -> DecodedPhoto:
                     _check_scans(data)
                 # Before loading, which forgets how the pixels are stored.
                 deep, largest = page == 0 and is_colour_of_16_bits(image), said_largest(image)
-                pixels = to_rgb(image, largest)
+                quick = _decode_jpeg(data, image) if name == "jpeg" else None
+                pixels = to_rgb(image, largest) if quick is None else quick
                 if deep:
                     pixels = colour_by_bits(data, pixels, largest)
                 orientation, focal_mm, focal_35mm = _exif(image)
@@ -206,6 +208,22 @@ def image_size(data: bytes) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise DecodeError(f"The head of the image is damaged: {error}.") from error
     raise DecodeError(f"Not an image that can be read: {describe_content(data)}.", "unsupported_format")
+
+
+def _decode_jpeg(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
+    """Returns the pixels that Pillow would, in half its time; None where only Pillow knows what to do."""
+    profile = image.info.get("icc_profile")
+    if image.mode != "RGB" and (image.mode != "L" or profile):
+        return None
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # damaged, or not quite as it should be
+        return None
+    if not profile:
+        return pixels
+    decoded = Image.fromarray(pixels)
+    decoded.info["icc_profile"] = profile
+    return to_rgb(decoded)
 
 
 def _decode_pnm(data: bytes, config: DecodeConfig) -> np.ndarray:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.faces.crop import CropShape, cut_encoded, cut_face, hull_mask
+from pipeline.faces.crop import CropShape, cut_encoded, cut_face
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
 from pipeline.faces.points import DENSE, FacePoints
 from pipeline.images.decode import DecodeConfig, decode_photo
-from pipeline.images.png import encode_png
+from pipeline.images.png import encode_quickly
 from pipeline.normals.upright import upright_crop, upright_window
 from pipeline.run.items import Item, Photo
 
@@ -88,19 +88,18 @@ class CropStage:
         ]
         for face, found in zip(faces, handed_on, strict=True):
             if (window := upright_window(face)) is not None:
-                found["upright"] = (window, encode_png(upright_crop(image, window)))
+                found["upright"] = (window, encode_quickly(upright_crop(image, window)))
         detector = self._find_faces.detector_name
         return facts, [describe_face(image, face) | {"detector": detector} for face in faces], handed_on
 
 
 def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
-    """Returns a face's part of the record, without normals and with the hull of the landmarks as its mask.
+    """Returns a face's part of the record, without normals and mask.
 
     Args:
         image: (H, W, 3) uint8 RGB, upright.
         face: A face of this photo.
     """
-    height, width = image.shape[:2]
     window, crop = cut_face(image, face)
     return {
         "index": face.index,
@@ -109,8 +108,7 @@ def describe_face(image: np.ndarray, face: Face) -> dict[str, Any]:
         "landmarks": face.landmarks.ravel(),
         **describe_points(face.points),
         "crop_window": {"left": window.left, "top": window.top, "size": window.size},
-        "crop_png": encode_png(crop),
-        "mask_png": encode_png(hull_mask(face.landmarks, window, width, height)),
+        "crop_png": encode_quickly(crop),
     }
 
 

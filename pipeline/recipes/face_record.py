@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import DecodeError
-from pipeline.faces.crop import CROP_SIZE
+from pipeline.faces.crop import CROP_SIZE, CropWindow, hull_mask
 from pipeline.faces.points import DENSE
 from pipeline.images.png import decode_png, encode_png
 from pipeline.recipes.crop_stage import NO_FACE, POINTS_FIELDS
@@ -96,9 +96,11 @@ PARQUET_OPTIONS: dict[str, Any] = {
 def encode_faces(item: Item, config: Any) -> None:
     """Encodes the normals and masks that were handed on; without a mask the hull of the landmarks stands."""
     for face, found in zip(item.record["faces"], item.handed_on, strict=True):
-        face["normal_png"] = encode_png(found["normals"])
-        if found["mask"] is not None:
-            face["mask_png"] = encode_png(found["mask"])
+        mask = found["mask"]
+        if mask is None:
+            landmarks, window = np.reshape(face["landmarks"], (-1, 2)), CropWindow(**face["crop_window"])
+            mask = hull_mask(landmarks, window, item.record["width"], item.record["height"])
+        face["normal_png"], face["mask_png"] = encode_png(found["normals"]), encode_png(mask)
 
 
 def landmarks_of(table: pa.Table) -> Iterator[str]:

@@ -124,7 +124,7 @@ print(len(os.listdir("/proc/self/task")))
 def test_auto_takes_it(astronaut):
     (face,) = FaceFinder(load_config(DetectConfig, overrides=["mode=auto"]))(astronaut)
     (dlib_face,) = FaceFinder(DetectConfig(mode="dlib"))(astronaut)
-    assert face.score == 0.94
+    assert face.score > 0.85
     assert np.abs(face.landmarks - dlib_face.landmarks).mean() < 5
 
 

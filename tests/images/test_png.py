@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DecodeError
-from pipeline.images.png import decode_png, encode_png
+from pipeline.images.png import decode_png, encode_png, encode_quickly
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,21 @@ def test_png_keeps_every_value(shape, dtype):
     back = decode_png(encode_png(array))
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 3), (256, 256, 3)])
+def test_quick_png_keeps_every_value(shape):
+    crop = np.random.default_rng(0).integers(0, 256, (*shape[:2], 6), np.uint8)[..., ::2]
+    data = encode_quickly(crop)
+    np.testing.assert_array_equal(decode_png(data), crop)
+    image = Image.open(BytesIO(data))
+    image.verify()  # the checksums
+    assert (image.format, image.mode) == ("PNG", "RGB")
+
+
+def test_quick_png_of_a_photo_is_hardly_larger(astronaut):
+    crop = astronaut[:256, :256]
+    assert len(encode_quickly(crop)) < 1.12 * len(encode_png(crop))
 
 
 def test_png_is_in_rgb_order():
