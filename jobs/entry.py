@@ -21,6 +21,12 @@ set_option = click.option(
     metavar="SECTION.FIELD=VALUE",
     help="Override one field of the configuration; repeatable.",
 )
+codes_option = click.option(
+    "--codes",
+    metavar="CODE,...",
+    callback=lambda _, __, text: _codes(text),
+    help="Error codes, such as timeout,crashed; all: every failure. no_face is a code, but no failure.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,6 +45,15 @@ def options(*added: Callable[[Function], Function]) -> Callable[[Function], Func
 
 on_run = options(click.argument("output"), config_option, set_option)
 """What every command on the folder of a run takes."""
+
+
+def _codes(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    codes = [code.strip() for code in text.split(",") if code.strip()]
+    if not codes:
+        raise click.BadParameter("give at least one code.")
+    return codes
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:

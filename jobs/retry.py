@@ -10,14 +10,9 @@ from jobs import entry
 
 
 @click.command()
-@click.option(
-    "--codes",
-    required=True,
-    metavar="CODE,...",
-    help="Error codes of the photos to try again, such as timeout,crashed; all: every failure.",
-)
+@entry.codes_option
 @entry.on_run
-def command(output: str, *, codes: str, config: str | None, overrides: tuple[str, ...]) -> None:
+def command(output: str, *, codes: list[str] | None, config: str | None, overrides: tuple[str, ...]) -> None:
     """Process the photos of the run in OUTPUT again that failed with certain error codes.
 
     All other records stay as they are. The run's own configuration is used; read.storage, read.max_bytes,
@@ -31,12 +26,13 @@ def command(output: str, *, codes: str, config: str | None, overrides: tuple[str
     from pipeline.run.summary import summarise_stopped
 
     logs.set_up()
-    names = [code.strip() for code in codes.split(",") if code.strip()]
-    if not names:
-        raise click.BadParameter("give at least one code.", param_hint="--codes")
+    if codes is None:
+        raise click.UsageError(
+            "Say which to try again: --codes timeout,crashed, or --codes all for every failure."
+        )
     try:
         recipe, store, _ = find_run(output, config, overrides)
-        done = retry_run(recipe, store, names, config, overrides)
+        done = retry_run(recipe, store, codes, config, overrides)
     except Stopped as stopped:
         click.echo(summarise_stopped(stopped.counts, output), err=True)
         sys.exit(130)

@@ -30,14 +30,12 @@ from pipeline.run.folder import Say, check_space, check_workers, pending_shards
 from pipeline.run.job import Stopped, choose_engine, refresh_report, stoppable, total, work_off
 from pipeline.run.markers import Marker, add_up, find_marker, read_markers
 from pipeline.run.plan import Plan, read_plan
+from pipeline.run.problems import choose_codes, having
 from pipeline.run.recipe import Recipe
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
 from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
 from pipeline.words import quantity
-
-ALL = "all"
-"""In place of codes: every failure."""
 
 RETRY_FIELDS = ("read.max_bytes",)
 """Fields that may differ beside those that a resumed run may have otherwise, and those of the recipe."""
@@ -78,7 +76,7 @@ def retry_run(  # noqa: PLR0917
 ) -> Retried:
     """Processes the photos again whose records have certain error codes.
 
-    Codes are error codes, that of nothing found among them, or `ALL`; `config` and `overrides` say what is to
+    Codes are error codes, that of nothing found among them, or "all"; `config` and `overrides` say what is to
     differ from the run's own configuration.
 
     Raises:
@@ -93,7 +91,7 @@ def retry_run(  # noqa: PLR0917
     settings, changed = _configure(recipe, store, state, config, overrides)
     committed = read_markers(store, set(range(plan.shards)) - set(pending_shards(store, plan)))
     empty = recipe.record.empty
-    chosen = _choose(recipe, codes, committed)
+    chosen = choose_codes(recipe.record, codes, add_up(committed))
     before = [marker for marker in committed if having(marker.counts, chosen, empty)]
     to_try = having(add_up(before), chosen, empty)
     session = f"{RETRY}{uuid.uuid4().hex[:8]}"
@@ -145,12 +143,6 @@ def retry_run(  # noqa: PLR0917
     finally:
         with suppress(FacetError):
             drop_scratch(work.store, work.session)
-
-
-def having(counts: Counts, codes: Collection[str], empty: str) -> Counter[str]:
-    """Returns how many items have one of some error codes, by code; `empty`: that of nothing found."""
-    every = counts.error_codes + Counter({empty: counts.statuses[empty]})
-    return Counter({code: number for code, number in every.items() if code in codes})
 
 
 def compare(before: Counts, after: Counts, codes: Collection[str], empty: str) -> Retried:
@@ -222,19 +214,6 @@ def _configure(
             f"differ: {', '.join((*retried, *FREE_FIELDS, *recipe.free))}."
         )
     return settings, differences(recipe, state, asked)
-
-
-def _choose(recipe: Recipe, codes: Sequence[str], committed: Sequence[Marker]) -> frozenset[str]:
-    there = set(add_up(committed).error_codes)
-    if list(codes) == [ALL]:
-        return frozenset(there)
-    known = {recipe.record.empty, *recipe.record.codes, *records.ERROR_CODES, *there}
-    if unknown := sorted(set(codes) - known):
-        raise ConfigError(
-            f"There is no error code {', '.join(map(repr, unknown))}. Known are: {ALL}, "
-            f"{', '.join(sorted(known))}."
-        )
-    return frozenset(codes)
 
 
 def _others(committed: Sequence[Marker], to_try: Counter[str]) -> Counts:

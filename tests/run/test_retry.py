@@ -23,7 +23,8 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.images.png import decode_png
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.counts import Counts
-from pipeline.run.retry import compare, describe_retry, having, retry_run
+from pipeline.run.problems import having
+from pipeline.run.retry import compare, describe_retry, retry_run
 from pipeline.run.validate import validate_run
 from pipeline.storage.store import Store
 
