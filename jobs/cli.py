@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "The heads of a run as GLB, OBJ and PLY files.",
     "plan": "List the input of a run and say what the run will take.",
     "status": "Say how far a run is.",
+    "report": "Draw the report of a run, or a sheet of the photos and faces that meet conditions.",
     "errors": "List the photos of a run that have no result, and why.",
     "retry": "Try photos of a run again that failed.",
     "validate": "Check what a run has written, and clear what is not sound.",

@@ -80,6 +80,7 @@ RECIPE = Recipe(
     joins=normals.joins,
     device=normals.device,
     report=write_page,
+    sheet=normals.draw_sheet,
     free=normals.RECIPE.free,
     retried=normals.RECIPE.retried,
     packages=(*normals.RECIPE.packages, "scipy"),

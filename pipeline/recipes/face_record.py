@@ -56,6 +56,7 @@ FACE = pa.struct(
         field("crop_png", pa.binary(), "PNG, 256x256 RGB: the window, resized; mirrored beyond the photo."),
         field("normal_png", pa.binary(), "PNG, 256x256 RGB, 8 or 16 bit: the normals of the window."),
         field("mask_png", pa.binary(), "PNG, 256x256 grey: 255 where the normals are meant, else 0."),
+        field("mask_share", pa.float32(), "Share of the window where the normals are meant."),
     ]
 )
 
@@ -76,6 +77,7 @@ MAX_STEM = 40
 """Characters of a photo's name in those of its files."""
 
 _PNG_COLUMNS = [f"faces.list.element.{name}" for name in ("crop_png", "normal_png", "mask_png")]
+_PLAIN = ("index", "score", "detector", "points_sigma", "mask_share")
 _LISTS = ("box", "landmarks", "points", "visible", "rotation")
 _PLAIN_COLUMNS = [field.name for field in SCHEMA if field.name != "faces"]
 
@@ -84,7 +86,7 @@ PARQUET_OPTIONS: dict[str, Any] = {
     "compression": {
         **dict.fromkeys(_PNG_COLUMNS, "NONE"),
         **dict.fromkeys(_PLAIN_COLUMNS, "ZSTD"),
-        **{f"faces.list.element.{name}": "ZSTD" for name in ("index", "score", "detector", "points_sigma")},
+        **{f"faces.list.element.{name}": "ZSTD" for name in _PLAIN},
         **{f"faces.list.element.{name}.list.element": "ZSTD" for name in _LISTS},
         **{f"faces.list.element.crop_window.{name}": "ZSTD" for name in ("left", "top", "size")},
     },
@@ -101,6 +103,7 @@ def encode_faces(item: Item, config: Any) -> None:
             landmarks, window = np.reshape(face["landmarks"], (-1, 2)), CropWindow(**face["crop_window"])
             mask = hull_mask(landmarks, window, item.record["width"], item.record["height"])
         face["normal_png"], face["mask_png"] = encode_png(found["normals"]), encode_png(mask)
+        face["mask_share"] = float((mask > 0).mean())
 
 
 def landmarks_of(table: pa.Table) -> Iterator[str]:

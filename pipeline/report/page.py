@@ -12,6 +12,7 @@ from markupsafe import Markup
 from pipeline.redact import shown_uri
 from pipeline.report.facts import RunFacts
 from pipeline.report.sheet import Card, ShownPhoto
+from pipeline.report.spread import Spread
 from pipeline.report.tally import Tally
 from pipeline.words import quantity
 
@@ -27,6 +28,9 @@ def render_page(
     faceless: list[ShownPhoto],
     alerts: list[str],
     *,
+    worst: dict[str, list[Card]],
+    spreads: list[Spread],
+    selection: str = "",
     heads: str = "",
 ) -> str:
     """Returns the HTML.
@@ -34,6 +38,9 @@ def render_page(
     Every text from outside is escaped by the template engine. As a second lock the page's security
     policy lets a browser run only the one script and the one style sheet that carry the right digest,
     and load nothing but data URIs.
+
+    `worst` has faces by the reason they are shown for, `selection` the conditions that all this meets, "" for
+    a whole run, and `heads` the page of heads beside this one, if there is one.
     """
     style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
@@ -49,6 +56,9 @@ def render_page(
             faceless=faceless,
             problems=problems,
             alerts=alerts,
+            worst=worst,
+            spreads=spreads,
+            selection=selection,
             heads=heads,
             style=Markup(style),
             script=Markup(script),

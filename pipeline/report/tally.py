@@ -7,7 +7,7 @@ little memory as a run of ten.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +17,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
+from pipeline.report.light_rows import COLUMNS, Condition, LightRows, light_rows
+from pipeline.report.spread import Spread, Spreads
 from pipeline.run.counts import FAILED, OK
 from pipeline.storage.store import Store
 
-COLUMNS = ["id", "uri", "status", "error_code", "error_message", "faces.list.element.index"]
 ROWS_AT_ONCE = 16_384
 READ_ERRORS = (OSError, OutputError, pa.ArrowException)
 FACES_OF_ONE_PHOTO = 4
 """As many faces of one photo come first; its others are shown only when there is room left."""
+
+WORST = {
+    "Points least certain": ("points_sigma", -1.0),
+    "Lowest score of the detector": ("score", 1.0),
+    "Fewest normals": ("mask_share", 1.0),
+}
+"""Why faces are among the worst -> number of the face, and the sign that makes the worst the smallest."""
+
+WORST_OF_EACH = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -56,6 +66,9 @@ class Tally:
     """Row -> positions in its list of faces; in reading order."""
     faceless: list[Place] = field(default_factory=list)
     """Some photos without a face, in reading order."""
+    worst: dict[str, list[tuple[Place, int]]] = field(default_factory=dict)
+    """Reason -> some faces, the worst first: row, and position in its list of faces."""
+    spreads: list[Spread] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     """Shards that could not be read, as "name: reason"."""
 
@@ -65,27 +78,58 @@ class Tally:
         return self.statuses.total()
 
 
-def tally_records(store: Store, shards: list[str], faces: int, examples: int, faceless: int) -> Tally:
+def tally_records(  # noqa: PLR0917
+    store: Store,
+    shards: list[str],
+    faces: int,
+    examples: int,
+    faceless: int,
+    where: Sequence[Condition] = (),
+) -> Tally:
     """Counts the rows of all shards and chooses what the page shows.
 
     The choice is a uniform sample by a hash of the photo's id: the same records give the same page,
     whatever their order.
+
+    Args:
+        store: The run's folder.
+        shards: Names in it of the records' Parquet files, in reading order.
+        faces: Most faces to show.
+        examples: Most examples to keep for each error code.
+        faceless: Most photos without a face to show.
+        where: Conditions that photos and faces must meet, all of them, to count and to be shown.
     """
-    tally = Tally()
+    tally, spreads = Tally(), Spreads()
     face_sample, faceless_sample = _Sample(faces), _Sample(faceless)
+    worst = {reason: _Sample(WORST_OF_EACH) for reason in WORST}
     for number, shard in enumerate(shards):
         try:
             for place, batch in _light_batches(store, shard, number):
-                tally.statuses.update(_value_counts(batch["status"]))
-                tally.faces += pc.sum(pc.list_value_length(batch["faces"])).as_py() or 0
-                _add_problems(tally.problems, batch.filter(pc.equal(batch["status"], FAILED)), examples)
-                _offer_faces(face_sample, place, batch)
-                _offer_faceless(faceless_sample, place, batch)
+                some = light_rows(batch)
+                rows, chosen = np.ones(len(batch), bool), np.ones(len(some.rows), bool)
+                for condition in where:
+                    rows &= condition.rows(some)
+                    chosen &= condition.faces(some)
+                chosen &= rows[some.rows]
+                counted = batch.filter(pa.array(rows))
+                tally.statuses.update(_value_counts(counted["status"]))
+                tally.faces += int(chosen.sum())
+                _add_problems(tally.problems, counted.filter(pc.equal(counted["status"], FAILED)), examples)
+                spreads.add(some, rows, chosen)
+                _offer_faces(face_sample, place, some, chosen)
+                _offer_faceless(faceless_sample, place, some, rows)
+                for reason, (name, sign) in WORST.items():
+                    known = np.flatnonzero(chosen & ~np.isnan(some.of_face[name]))
+                    worst[reason].offer(
+                        sign * some.of_face[name][known], place, some.rows[known], some.positions[known]
+                    )
         except READ_ERRORS as error:
             tally.unreadable.append(f"{shard.rsplit('/', 1)[-1]}: {error}")
     for place, position in sorted(face_sample.items()):
         tally.shown.setdefault(place, []).append(position)
     tally.faceless = sorted(place for place, _ in faceless_sample.items())
+    tally.worst = {reason: sample.items() for reason, sample in worst.items() if len(sample.keys)}
+    tally.spreads = spreads.spreads()
     return tally
 
 
@@ -110,19 +154,16 @@ def _add_problems(problems: dict[str, Problem], failed: pa.RecordBatch, examples
             problem.examples += [(row["uri"], row["error_message"] or "") for row in rows]
 
 
-def _offer_faces(sample: _Sample, first: Place, batch: pa.RecordBatch) -> None:
-    ids = batch["id"].to_numpy()
-    counts = pc.fill_null(pc.list_value_length(batch["faces"]), 0).to_numpy()
-    rows = np.repeat(np.arange(len(ids)), counts)
-    positions = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+def _offer_faces(sample: _Sample, first: Place, some: LightRows, chosen: np.ndarray) -> None:
+    rows, positions = some.rows[chosen], some.positions[chosen]
     later = (positions >= FACES_OF_ONE_PHOTO).astype(np.float64)
-    sample.offer(later + _uniform(ids[rows], positions), first, rows, positions)
+    sample.offer(later + _uniform(some.ids[rows], positions), first, rows, positions)
 
 
-def _offer_faceless(sample: _Sample, first: Place, batch: pa.RecordBatch) -> None:
-    found = pc.is_in(batch["status"], pa.array([OK, FAILED]))
-    rows = np.flatnonzero(~found.to_numpy(zero_copy_only=False))
-    sample.offer(_uniform(batch["id"].to_numpy()[rows], rows * 0), first, rows, rows * 0)
+def _offer_faceless(sample: _Sample, first: Place, some: LightRows, counted: np.ndarray) -> None:
+    found = pc.is_in(some.batch["status"], pa.array([OK, FAILED])).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(counted & ~found)
+    sample.offer(_uniform(some.ids[rows], rows * 0), first, rows, rows * 0)
 
 
 def _value_counts(column: pa.Array) -> dict[str, int]:

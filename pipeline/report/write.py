@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.errors import ImageError
 from pipeline.report.facts import run_facts
+from pipeline.report.light_rows import parse_condition
 from pipeline.report.page import render_page
 from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
-from pipeline.report.tally import read_rows, tally_records
-from pipeline.run.markers import committed_shards
+from pipeline.report.spread import pace
+from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, tally_records
+from pipeline.run.markers import committed_shards, read_markers, records_name
 from pipeline.storage.store import Store
 
 PAGE = "report/index.html"
@@ -39,27 +42,63 @@ def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
     Raises:
         OutputError: The folder cannot be read or written.
     """
-    run = run_facts(json.loads(store.read("run.json")))
-    shards = [f"records/shard-{shard:05d}.parquet" for shard in sorted(committed_shards(store))]
-    tally = tally_records(store, shards, FACES, EXAMPLES, FACELESS)
-    rows = read_rows(store, shards, [*tally.shown, *tally.faceless])
+    store.write(PAGE, make_report(store, read, decode).encode("utf-8"))
+    return store.place(PAGE)
+
+
+def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Sequence[str] = ()) -> str:
+    """Returns the page of a run, or of a part of it.
+
+    Args:
+        store: See `write_report`.
+        read: See there.
+        decode: See there.
+        where: Conditions that photos and faces must meet, see `pipeline.report.light_rows.parse_condition`.
+
+    Raises:
+        ConfigError: A condition is none.
+        OutputError: The folder cannot be read.
+    """
+    conditions = [parse_condition(text) for text in where]
+    state = json.loads(store.read("run.json"))
+    run = run_facts(state)
+    committed = committed_shards(store)
+    shards = [records_name(shard) for shard in sorted(committed)]
+    faceless = FACES if where else FACELESS
+    tally = tally_records(store, shards, FACES, EXAMPLES, faceless, conditions)
+    if where or tally.faces <= WORST_OF_EACH:
+        tally.worst = {}  # what is shown is what was asked for, or all there is
+    worst = [place for places in tally.worst.values() for place, _ in places]
+    rows = read_rows(store, shards, [*tally.shown, *tally.faceless, *worst])
     thumbnails = thumbnails_of(list(rows.values()), read, decode, THUMBNAIL_SIZE)
     photos = {
         place: photo_of(row, thumbnail)
         for (place, row), thumbnail in zip(rows.items(), thumbnails, strict=True)
     }
-    cards: list[Card] = []
-    lost = 0
-    for place, positions in tally.shown.items():
-        for position in positions:
+    lost: list[Place] = []
+
+    def cards_of(faces: Iterable[tuple[Place, int]]) -> Iterator[Card]:
+        for place, position in faces:
             try:
-                cards.append(card_of(rows[place], position, photos[place], run.convention))
+                yield card_of(rows[place], position, photos[place], run.convention)
             except (KeyError, ImageError):
-                lost += 1
+                lost.append(place)
+
+    shown = ((place, position) for place, positions in tally.shown.items() for position in positions)
+    cards = list(cards_of(shown))
+    worst_cards = {reason: list(cards_of(faces)) for reason, faces in tally.worst.items()}
     alerts = [f"The records {reason}" for reason in tally.unreadable]
     if lost:
-        alerts.append(f"Faces whose images could not be read back from the records: {lost}.")
-    faceless = [photos[place] for place in tally.faceless if place in photos]
-    heads = HEADS if HEADS in store.names("report") else ""
-    store.write(PAGE, render_page(run, tally, cards, faceless, alerts, heads=heads).encode("utf-8"))
-    return store.place(PAGE)
+        alerts.append(f"Faces whose images could not be read back from the records: {len(lost)}.")
+    over_time = None if where else pace(read_markers(store, committed), state["started"])
+    return render_page(
+        run,
+        tally,
+        cards,
+        [photos[place] for place in tally.faceless if place in photos],
+        alerts,
+        worst=worst_cards,
+        spreads=[*tally.spreads, *([over_time] if over_time else [])],
+        selection=" and ".join(where),
+        heads=HEADS if not where and HEADS in store.names("report") else "",
+    )

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.redact import shown_uri
 from pipeline.run import records
 from pipeline.run.counts import EXAMPLES, Counts
-from pipeline.run.markers import Marker, add_up, committed_shards, read_markers, records_name
+from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
 from pipeline.run.recipe import RecordFormat
 from pipeline.storage.store import Store
 from pipeline.words import printable, quantity

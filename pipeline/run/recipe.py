@@ -6,7 +6,7 @@ stands at the top of a module, so that a recipe reaches worker processes by refe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Literal
@@ -121,6 +121,7 @@ class Recipe:
         joins: Whether photos with the same bytes have the same results.
         device: Where the network computes, as far as the configuration says: auto, cpu, cuda or cuda:N.
         report: Writes the page of a run, and returns where it is; None where there is nothing to show.
+        sheet: Returns the page of those of its photos and things that meet conditions, as text.
         free: Fields of the configuration that may differ when a run is resumed, beside the engine's own.
         retried: Fields that may differ when items are tried again, beside those.
         packages: Packages whose versions are noted, beside the engine's own.
@@ -136,6 +137,7 @@ class Recipe:
     joins: Callable[[Any], bool] = always
     device: Callable[[Any], str] = on_cpu
     report: Callable[[Store, Any], str | None] | None = None
+    sheet: Callable[[Store, Any, Sequence[str]], str] | None = None
     free: tuple[str, ...] = ()
     retried: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()

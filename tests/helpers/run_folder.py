@@ -65,6 +65,7 @@ def face(
         "crop_png": encode_png(crop),
         "normal_png": encode_png(encode_normals(normals, bits, convention)),
         "mask_png": encode_png(mask),
+        "mask_share": float((mask > 0).mean()),
     }
 
 

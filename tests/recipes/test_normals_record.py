@@ -36,6 +36,7 @@ def a_face() -> dict:
         "crop_png": b"crop",
         "normal_png": b"normal",
         "mask_png": b"mask",
+        "mask_share": 0.5,
     }
 
 
@@ -55,6 +56,7 @@ def test_schema_is_the_promised_one():
             "crop_png": pa.binary(),
             "normal_png": pa.binary(),
             "mask_png": pa.binary(),
+            "mask_share": pa.float32(),
         }
     )
     text = dict.fromkeys(("sha256", "status", "error_code", "error_message"), pa.string())

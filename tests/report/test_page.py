@@ -8,18 +8,25 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from report_files import RUN, decode, read_files
 from run_folder import RADIUS, face, failed, lit_crop, no_face, ok, sphere, write_photo, write_run
 
+from pipeline.errors import ConfigError
 from pipeline.normals.encoding import SIGNS, decode_normals
 from pipeline.redact import shown_uri
 from pipeline.report.facts import AXES
 from pipeline.report.light import fit_light, harmonics, srgb_to_linear
+from pipeline.report.light_rows import parse_condition
 from pipeline.report.sheet import card_of, photo_of, short_name
-from pipeline.report.tally import Place, read_rows, tally_records
-from pipeline.report.write import FACES, write_report
+from pipeline.report.spread import pace
+from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, tally_records
+from pipeline.report.write import FACES, make_report, write_report
+from pipeline.run.counts import Counts
+from pipeline.run.markers import Marker
 
 
 def names(count):
@@ -290,8 +297,84 @@ class TestPage:
         rows = [ok(n, f"{n}.jpg", [one]) for n in range(100)]
         rows += [failed(n, "x" * 5000, "truncated", "y" * 5000) for n in range(100, 150)]
         html = self.page(write_run(tmp_path, [[rows]], RUN))
-        assert len(Elements(html).of_class("card")) == FACES
-        assert len(html) < 7_000_000
+        assert len(Elements(html).of_class("card")) == FACES + 2 * WORST_OF_EACH
+        assert len(html) < 8_000_000
+
+    def test_the_worst_and_the_spread_of_a_run(self, tmp_path):
+        one = face()
+        rows = [
+            ok(n, f"{n}.jpg", [one | {"score": (n + 0.5) / 100, "mask_share": (n % 10) / 10}])
+            for n in range(99)
+        ]
+        rows += [no_face(100, "bare.jpg"), failed(101, "cut.jpg", "truncated", "cut")]
+        html = self.page(write_run(tmp_path, [[[row] for row in rows]], RUN))
+        page = Elements(html)
+        assert len(page.of_class("card")) == FACES + 2 * WORST_OF_EACH
+        lowest = html[html.index("Lowest score of the detector") :]
+        names = re.findall(r'<button type="button" title="([^"]*)">', lowest)
+        assert names[:4] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+        assert sorted(names[4:8]) == ["0.jpg", "10.jpg", "20.jpg", "30.jpg"]  # fewest normals
+        labels = [attributes["aria-label"] for _, attributes in page.elements if "aria-label" in attributes]
+        assert "Faces in a photo. 0: 1, 1: 99, 2: 0, 3: 0, 4: 0, 5 or more: 0" in labels
+        (scores,) = (label for label in labels if label.startswith("Detector"))
+        assert "0 to 0.1: 10, 0.1 to 0.2: 10," in scores
+        assert "0.9 or more: 9" in scores
+        (sizes,) = (label for label in labels if label.startswith("Size"))
+        assert "128 to 256: 99" in sizes
+
+    def test_a_sheet_of_a_selection(self, tmp_path):
+        rows = [
+            ok(1, "a/one.jpg", [face(0) | {"score": 0.9}, face(1) | {"score": 0.2}]),
+            ok(2, "b/two.jpg", [face() | {"score": 0.3}]),
+            no_face(3, "a/bare.jpg"),
+            failed(4, "a/cut.jpg", "truncated", "cut"),
+        ]
+        store = write_run(tmp_path, [[rows]], RUN)
+
+        def sheet(*where):
+            html = make_report(store, read_files, decode, where)
+            return Elements(html), re.findall(r'<button type="button" title="([^"]*)">', html)
+
+        page, names = sheet("score<0.5")
+        assert ("2 faces in 2 photos" in page.text, names) == (True, ["a/one.jpg", "b/two.jpg"])
+        assert "Only what meets: score<0.5" in page.text
+        page, names = sheet("score<0.5", "uri=a/*")
+        assert ("1 face in 1 photo" in page.text, names) == (True, ["a/one.jpg"])
+        page, names = sheet("error_code=no_face")
+        assert ("0 faces in 1 photo" in page.text, names) == (True, [])
+        assert "bare.jpg" in page.text
+        page, _ = sheet("status != ok")
+        assert "0 faces in 2 photos" in page.text
+        assert sheet("faces>=2")[1] == ["a/one.jpg"] * 2
+        assert sheet("points_sigma<1", "width>0")[1] == []
+
+    @pytest.mark.parametrize("text", ["score", "age<30", "score~1", "score<low", "uri<a", ""])
+    def test_what_is_no_condition(self, text):
+        with pytest.raises(ConfigError):
+            parse_condition(text)
+
+    def test_photos_a_minute(self):
+        def marker(shard, committed):
+            return Marker(shard, Counts(images=60), [], "s", committed)
+
+        markers = [marker(shard, f"2026-01-02T03:{4 + shard:02d}:05+00:00") for shard in range(1, 9)]
+        spread = pace(markers, "2026-01-02T03:04:05+00:00")
+        assert spread.counts == [30.0, 60.0, 60.0, 90.0]  # two minutes each; a border counts to what follows
+        assert pace(markers[:3], "2026-01-02T03:04:05+00:00") is None
+        assert pace([marker(0, "")] * 9, "2026-01-02T03:04:05+00:00") is None
+
+    def test_records_of_before_lack_columns(self, tmp_path):
+        store = write_run(tmp_path, [[[ok(1, "a", [face()])]]], RUN)
+        path = tmp_path / "records" / "shard-00000.parquet"
+        table = pq.read_table(path)
+        faces = table["faces"].combine_chunks()
+        fields = [field for field in faces.type.value_type if field.name != "mask_share"]
+        flat = faces.flatten()
+        struct = pa.StructArray.from_arrays([flat.field(field.name) for field in fields], fields=fields)
+        column = pa.ListArray.from_arrays(faces.offsets, struct)
+        index = table.schema.get_field_index("faces")
+        pq.write_table(table.set_column(index, "faces", column), path)
+        assert "1 face in 1 photo" in Elements(self.page(store)).text
 
     def test_says_which_records_it_could_not_read(self, tmp_path):
         store = write_run(tmp_path, [[[ok(1, "a", [face()])]], [[ok(2, "b", [face()])]]], RUN)
