@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.report.light_rows import LightRows
-from pipeline.run.markers import Marker
 from pipeline.run.counts import FAILED
+from pipeline.run.markers import Marker
 from pipeline.words import rate
 
 LEAST_COMMITS = 4
@@ -43,8 +43,8 @@ class Spread:
     """
 
     title: str
-    labels: list[str]
-    counts: list[float]
+    labels: Sequence[str]
+    counts: Sequence[float]
 
     @property
     def words(self) -> str:

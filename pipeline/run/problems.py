@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError
 from pipeline.redact import shown_uri
 from pipeline.run import records
-from pipeline.run.counts import EXAMPLES, Counts
+from pipeline.run.counts import EXAMPLES, OK, Counts
 from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
 from pipeline.run.recipe import RecordFormat
 from pipeline.storage.store import Store
@@ -76,9 +76,10 @@ class Problems:
             name = records_name(shard)
             with self._store.open(name) as file, pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[*COLUMNS, "status"]):
-                    for row in batch.filter(pc.not_equal(batch["status"], records.OK)).to_pylist():
+                    for row in batch.filter(pc.not_equal(batch["status"], OK)).to_pylist():
                         if row["error_code"] in counts:
-                            yield Problem(*(row[column] for column in COLUMNS), name)
+                            code, message = row["error_code"], row["error_message"]
+                            yield Problem(row["uri"], code, message, row["id"], name)
 
     def describe(self) -> str:
         """Returns their number by code, most frequent first, each with examples."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, OutputError
-from pipeline.run import logs, records
+from pipeline.run import logs
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import OK, Counts
 from pipeline.run.folder import Say, check_space, check_workers, pending_shards
