@@ -1,4 +1,4 @@
-"""`facet evaluate`: scores weights on labelled data."""
+"""`facet evaluate`: scores weights on labelled data, and heads against scans."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from pipeline.errors import ConfigError
     help="Also render so many heads under ten lights each and compare the answers. Needs the head model.",
 )
 @click.option("--show", multiple=True, metavar="ID", help="Draw this image into OUT/shown.png; repeatable.")
+@click.option("--unit", default=1.0, show_default=True, help="Centimetres that a unit of the scans is.")
 def command(
     weights: str,
     data: tuple[str, ...],
@@ -37,6 +38,7 @@ def command(
     mirror: bool,
     light_heads: int,
     show: tuple[str, ...],
+    unit: float,
 ) -> None:
     """Scores WEIGHTS (a name, a file or a training checkpoint) on labelled DATA.
 
@@ -50,7 +52,17 @@ def command(
     facet evaluate compact out/held_out --out out/score
     facet evaluate compact out/held_out --out out/score --mirror --light 12
     facet evaluate points out/held_out --out out/score
+
+    In place of WEIGHTS, a run of `facet details` or `multiview`: its heads are scored against DATA, an OBJ
+    file of a scan that faces +z with y up, or a folder with one named after each photo or person. Prints
+    millimetres and degrees by stage: mean face, points alone, proxy, detailed.
+
+    \b
+    facet evaluate out/ scan.obj --unit 0.1
     """
+    if (Path(weights) / "run.json").exists():
+        _evaluate_heads(weights, data, out, unit)
+        return
     from pipeline.weights import is_onnx
 
     if is_onnx(weights):
@@ -72,6 +84,23 @@ def command(
     click.echo(report(summary))
     if summary["bad_rows"]:
         click.echo(f"{summary['bad_rows']} rows could not be used.", err=True)
+
+
+def _evaluate_heads(run: str, data: tuple[str, ...], out: Path | None, unit: float) -> None:
+    from pipeline.recipes import WITH_HEADS, find_run
+    from pipeline.recipes.head_scores import evaluate_heads
+    from pipeline.words import quantity
+
+    recipe, store, _ = find_run(run, None, ())
+    if recipe.name not in WITH_HEADS or len(data) != 1:
+        raise ConfigError(
+            f"{run} is a run of `facet {recipe.name}`: one of `facet details` or `facet multiview` is scored "
+            "against one DATA, an OBJ file or a folder of such."
+        )
+    table, alone = evaluate_heads(store, Path(data[0]), unit, out)
+    click.echo(table)
+    if alone:
+        click.echo(f"{quantity(alone, 'head')} without a scan.", err=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import click
 from jobs import entry
 from pipeline.errors import ConfigError, OutputError
 
-WITH_HEADS = ("details", "multiview")
-
 
 def one_or_more(*choices: str) -> Any:
     """Returns the callback of an option that takes some of these, with commas between."""
@@ -86,7 +84,7 @@ def export(output: str, heads: str, config: str | None, overrides: tuple[str, ..
     Raises:
         OutputError: It is no run of heads.
     """
-    from pipeline.recipes import find_run
+    from pipeline.recipes import WITH_HEADS, find_run
     from pipeline.recipes.head_export import export_run
     from pipeline.storage.store import Store
     from pipeline.words import quantity

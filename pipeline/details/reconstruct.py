@@ -18,7 +18,8 @@ from pipeline.details.displace import Displacement, displace
 from pipeline.details.eyes import eye_texture
 from pipeline.details.head import Head, HeadMaps
 from pipeline.details.kit import HeadKit, head_kit
-from pipeline.details.skin import inner_face
+from pipeline.details.mouth import with_lips_closed
+from pipeline.details.skin import face_area
 from pipeline.details.unwrap import PhotoView, continued, unwrap
 from pipeline.faces.crop import CropShape, CropWindow, crop_image, inner_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
@@ -46,6 +47,9 @@ _LANDMARK_SIGMA = 0.03
 _JAW = 17
 """Number of landmarks on the contour of the jaw, the first ones."""
 
+_BROWS = slice(17, 27)
+"""Landmarks of the brows."""
+
 _UNSURE = 100.0
 """Confidence of normals that tell none: about 6 degrees."""
 
@@ -68,6 +72,11 @@ class FacePhoto:
     view: View
     picture: np.ndarray
     window: CropWindow
+
+    @classmethod
+    def of(cls, view: View, picture: np.ndarray, window: CropWindow) -> FacePhoto:
+        """A face in a photo, whose points are corrected by what the picture tells better."""
+        return cls(with_lips_closed(view, picture, window), picture, window)
 
     def seen_by(self, state: ViewState) -> PhotoView:
         """The picture, and its camera as part of a photo's."""
@@ -121,18 +130,15 @@ def look_at(
     (answer,) = estimate_normals(image, normals or DEFAULT, lambda _: [face])
     surroundings = inner_window(face.landmarks, width, height, TEXTURE_CROP.scale)
     side = min(surroundings.size, TEXTURE_CROP.limit)
-    return FacePhoto(
-        view=View(
-            width,
-            height,
-            points=face_points(kit.head, face),
-            normals=normals_of(answer.normals, answer.window, answer.mask, answer.confidence),
-            focal=focal,
-            actions=config.hints,
-        ),
-        picture=crop_image(image, surroundings, side),
-        window=surroundings,
+    view = View(
+        width,
+        height,
+        points=face_points(kit.head, face),
+        normals=normals_of(answer.normals, answer.window, answer.mask, answer.confidence),
+        focal=focal,
+        actions=config.hints,
     )
+    return FacePhoto.of(view, crop_image(image, surroundings, side), surroundings)
 
 
 def reconstruct(photos: list[FacePhoto], kit: HeadKit, config: DetailsConfig) -> list[Head]:
@@ -188,7 +194,7 @@ def make_maps(
         normals_camera,
         occluders=kit.proxy,
         texels=texels,
-        skin=inner_face(texels),
+        area=face_area(texels, kit.head.landmarks[_BROWS]),
     )
     left, right = (
         eye_texture(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.details.skin import skin_weight
+from pipeline.details.skin import FaceArea, skin_weight
 from pipeline.geometry.mesh import Topology
 from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels
 from pipeline.geometry.visibility import seen as not_hidden
@@ -23,6 +23,8 @@ MIRRORED = 128
 _FACING = (0.15, 0.5)  # cosines between which the weight of a surface grows from 0 to 1
 _DEPTH_PIXELS = 512  # side of the depth map
 _DEPTH_TOLERANCE_CM = 0.12
+_UNKNOWN = 0.02  # share of a neighbourhood seen on both sides at which half their ratio is believed
+_TONE = 4.0**-6  # weight of the skin's tone: it is reached 2 to the 6 texels from what is known
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def unwrap(
     occluders: Topology,
     texels: UvMap,
     symmetric: bool = True,
-    skin: np.ndarray | None = None,
+    area: FaceArea | None = None,
 ) -> Texture:
     """Makes the texture of one part of a head.
 
@@ -83,20 +85,21 @@ def unwrap(
         occluders: Everything that may hide the part, itself included.
         texels: The part in texture space.
         symmetric: The texture's left half shows the mirror image of what its right half shows.
-        skin: (S, S) bool, where skin is expected (`skin.inner_face`); elsewhere only what has its colour is
-            taken from the photo. None: everything is.
+        area: The face. Beyond it the texture fades to the tone of its skin. None: everything is taken.
     """
     colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
-    if skin is not None:
-        seen = seen * skin_weight(colours, seen, skin)
-    if not symmetric:
-        return _finish(push_pull(colours, seen), seen, np.zeros_like(seen))
-    other_seen = seen[:, ::-1] * (1 - seen)
-    other = _match_exposure(colours, seen)
+    tone, trust = np.zeros(3), 0.0
+    if area is not None:
+        weight, tone = skin_weight(colours, seen, area)
+        seen, trust = seen * weight, _TONE
+    other_seen = seen[:, ::-1] * (1 - seen) if symmetric else np.zeros_like(seen)
+    other = _match_exposure(colours, seen) if symmetric else colours
     known = seen + other_seen
+    weight = known + trust * (1 - known)
     mixed = colours * seen[..., None] + other * other_seen[..., None]
-    mixed /= np.maximum(known, 1e-6)[..., None]
-    return _finish(push_pull(mixed, known), seen, other_seen)
+    mixed += (weight - known)[..., None] * np.float32(tone)
+    mixed /= np.maximum(weight, 1e-6)[..., None]
+    return _finish(push_pull(mixed, weight), seen, other_seen)
 
 
 def observe(
@@ -213,21 +216,23 @@ def _reduced(
 
 
 def _match_exposure(colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The mirrored picture, as bright as the seen side is in each neighbourhood: (S, S, 3).
+    """The mirrored picture, as bright near the seen side as that is: (S, S, 3).
 
-    The ratio of both is known where both were seen, low-passed, and carried on smoothly to where one was.
+    The ratio of both sides is known where both were seen. It is low-passed and ends some way from there: what
+    the light does to a side that nobody saw, nobody knows, and a ratio carried on burns out.
     """
     size = len(seen)
     small = (min(size, 128),) * 2
     both = seen * seen[:, ::-1]
     lit = cv2.resize(colours * both[..., None], small, interpolation=cv2.INTER_AREA)
     weight = cv2.resize(both, small, interpolation=cv2.INTER_AREA)
-    sigma = small[0] / 24
-    lit, weight = cv2.GaussianBlur(lit, (0, 0), sigma), cv2.GaussianBlur(weight, (0, 0), sigma)
     logs = np.log(lit / np.maximum(weight, 1e-6)[..., None] + 8)
-    ratio = logs - logs[:, ::-1]
-    smooth = push_pull(ratio, np.minimum(1, 10 * weight))
-    gain = cv2.resize(np.exp(smooth.clip(-1, 1)), (size, size), interpolation=cv2.INTER_LINEAR)
+    ratio = (logs - logs[:, ::-1]).clip(-1, 1) * weight[..., None]
+    sigma = small[0] / 16
+    ratio, mass = cv2.GaussianBlur(ratio, (0, 0), sigma), cv2.GaussianBlur(weight, (0, 0), sigma)
+    smooth = ratio / (mass + _UNKNOWN)[..., None]
+    smooth = (smooth + smooth.mean(2, keepdims=True)) / 2  # light has hardly a colour of its own
+    gain = cv2.resize(np.exp(smooth), (size, size), interpolation=cv2.INTER_LINEAR)
     return ((colours[:, ::-1] + 8) * gain - 8).clip(0, 255)
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 NAMES = ("normals", "details", "multiview")
 
+WITH_HEADS = ("details", "multiview")
+"""Recipes whose records hold heads."""
+
 
 def load_recipe(name: str) -> Recipe:
     """Returns a recipe by its name, which is also that of its command and of its module."""

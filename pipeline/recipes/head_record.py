@@ -15,11 +15,12 @@ import pyarrow as pa
 from pipeline.details.head import Head
 from pipeline.details.kit import HeadKit
 from pipeline.details.pictures import HeadPictures, decode_jpeg, decode_maps, encode_maps
+from pipeline.details.reconstruct import points_of
 from pipeline.errors import DecodeError
 from pipeline.fitting.expressions import ACTION_UNITS
 from pipeline.fitting.fit import ViewQuality
-from pipeline.fitting.head import EXPRESSION, IDENTITY, PIVOT
-from pipeline.fitting.views import ViewState
+from pipeline.fitting.head import EXPRESSION, IDENTITY, PIVOT, FitHead
+from pipeline.fitting.views import Points, ViewState
 from pipeline.images.png import decode_png
 from pipeline.recipes import face_record
 from pipeline.run.records import field
@@ -77,6 +78,14 @@ FACE = pa.struct(
 _FACES = face_record.SCHEMA.get_field_index("faces")
 SCHEMA = face_record.SCHEMA.set(_FACES, face_record.SCHEMA.field(_FACES).with_type(pa.list_(FACE)))
 """Schema of the files in records/."""
+
+
+def recorded_points(face: dict[str, Any], head: FitHead) -> Points:
+    """The points of a face for the fit, from its record."""
+    landmarks = np.asarray(face["landmarks"], float).reshape(-1, 2)
+    points = None if face["points"] is None else np.asarray(face["points"], float).reshape(-1, 3)
+    visible = None if face["visible"] is None else np.asarray(face["visible"], float) / 255
+    return points_of(head, landmarks, points, visible)
 
 
 def describe_head(head: Head) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.details.config import DetailsConfig
@@ -15,7 +14,6 @@ from pipeline.details.reconstruct import (
     FacePhoto,
     focal_pixels,
     normals_of,
-    points_of,
     reconstruct,
 )
 from pipeline.errors import ImageError
@@ -25,7 +23,7 @@ from pipeline.fitting.views import View
 from pipeline.geometry.head_model import FaceModel
 from pipeline.geometry.mesh import Topology
 from pipeline.normals.encoding import Convention, decode_normals
-from pipeline.recipes.head_record import FIT_FAILED, describe_head
+from pipeline.recipes.head_record import FIT_FAILED, describe_head, recorded_points
 from pipeline.run.items import Item
 
 
@@ -70,13 +68,10 @@ class HeadStage:
         """Returns what the fit needs of a face, from its record and what was handed on with it."""
         texture_window, texture = found[TEXTURE_CROP.name]
         width, height = record["width"], record["height"]
-        landmarks = np.asarray(face["landmarks"], float).reshape(-1, 2)
-        points = None if face["points"] is None else np.asarray(face["points"], float).reshape(-1, 3)
-        visible = None if face["visible"] is None else np.asarray(face["visible"], float) / 255
         view = View(
             width,
             height,
-            points=points_of(self.kit.head, landmarks, points, visible),
+            points=recorded_points(face, self.kit.head),
             normals=normals_of(
                 decode_normals(found["normals"], self._convention),
                 CropWindow(**face["crop_window"]),
@@ -86,4 +81,4 @@ class HeadStage:
             focal=focal_pixels(record["focal_35mm"], width, height),
             actions=self.config.hints,
         )
-        return FacePhoto(view, decode_jpeg(texture), texture_window)
+        return FacePhoto.of(view, decode_jpeg(texture), texture_window)

@@ -11,25 +11,31 @@ import cv2
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from click.testing import CliRunner
 from killed_after import kill_after
 from posed_faces import camera, take
 
+from jobs import evaluate
 from pipeline.config import load_config
 from pipeline.details.config import DetailsConfig
 from pipeline.details.kit import head_kit
 from pipeline.details.pictures import encode_jpeg
 from pipeline.details.reconstruct import reconstruct_head
-from pipeline.errors import ImageError
+from pipeline.errors import DataError, ImageError
 from pipeline.faces.crop import CropWindow
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.fitting.fit import FitError
 from pipeline.geometry.head_model import load_face_model
+from pipeline.geometry.mesh import FACE as FACE_PART
 from pipeline.geometry.mesh import load_topology
+from pipeline.geometry.mesh_files import Material, Mesh
+from pipeline.geometry.mesh_files.obj import write_obj
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import encode_normals
 from pipeline.recipes.details import RECIPE, DetailsRun
-from pipeline.recipes.head_export import folder_name
+from pipeline.recipes.head_export import export_run, folder_name
 from pipeline.recipes.head_record import FACE, FIT_FAILED, SCHEMA, check_heads, describe_head, read_head
+from pipeline.recipes.head_scores import score_heads
 from pipeline.recipes.head_stage import HeadStage
 from pipeline.run.folder import RunRequest
 from pipeline.run.items import Item
@@ -72,6 +78,31 @@ def test_a_head_of_a_record_is_the_same_head(head):
     assert vars(again.quality) == pytest.approx(vars(head.quality), rel=1e-5)
     assert again.maps.texture.shape == (512, 512, 3)
     assert np.array_equal(again.maps.displacement, head.maps.displacement)
+
+
+def test_a_head_is_scored_against_a_scan_stage_by_stage(head, tmp_path):
+    (face,) = FaceFinder(DetectConfig(faces="largest"))(read(PHOTOS / "rendered_2.jpg"))
+    row = {"uri": "/a/rendered_2.jpg", "id": 1, "width": head.width, "height": head.height}
+    dense = np.column_stack([face.points.points, face.points.sigma[:500]])
+    row["faces"] = [
+        {
+            "index": 0,
+            "landmarks": face.landmarks.ravel(),
+            "points": dense.ravel(),
+            "visible": 255 * face.points.visible[:500],
+            "head": describe_head(head),
+        }
+    ]
+    scan = Mesh(head.detailed_vertices, head.kit.fine.only(FACE_PART), {FACE_PART: Material()})
+    (tmp_path / "rendered_2.obj").write_bytes(write_obj(scan, "mm"))
+    elsewhere = row | {"uri": "/a/other.jpg"}
+    scored, alone = score_heads([row, elsewhere], CONFIG, tmp_path, unit=0.1)
+    assert "mean" not in alone
+    assert scored["detailed"]["own_p90"] < 0.5 < scored["points"]["own_p90"] < scored["mean"]["own_p90"]
+    for figure in ("similarity_median", "own_median", "degrees"):
+        assert scored["detailed"][figure] < scored["proxy"][figure] < scored["mean"][figure]
+    with pytest.raises(DataError, match="unit"):
+        list(score_heads([row], CONFIG, tmp_path, unit=100))
 
 
 def _only_head():
@@ -231,6 +262,13 @@ def test_run_is_killed_goes_on_is_retried_and_is_the_same(tmp_path, monkeypatch)
         for face in rows[name]["faces"]:
             assert face["head_error"] is None
             assert face["head"]["quality"]["points_share"] < 0.03
+    heads = tmp_path / "heads"
+    list(export_run(Store(str(out)), Store(str(heads)), formats=["obj"], unit="cm"))
+    (scan,) = heads.glob("astronaut*/proxy.obj")
+    result = CliRunner().invoke(evaluate.command, [str(out), str(scan), "--out", str(tmp_path / "score")])
+    assert result.exit_code == 0, result.output
+    assert "4 heads" in result.output
+    assert (tmp_path / "score/heads.md").read_text() in result.output
     again = reconstruct_head(read(PHOTOS / "astronaut.jpg"), config.details)
     (face,) = rows["astronaut.jpg"]["faces"]
     assert np.abs(np.array(face["head"]["identity"]) - again.identity).max() < 0.3
