@@ -25,12 +25,7 @@ SHORTEST = 1e-6
 
 
 class OnnxNetwork:
-    """Weights on one thread of a CPU.
-
-    Attributes:
-        device: "cpu".
-        batch_size: As above.
-        precision: "int8" or "fp32".
+    """Weights on one thread of a CPU; see `pipeline.normals.inference.Network`.
 
     Raises:
         WeightsError: The file does not hold weights of its architecture.

@@ -31,14 +31,9 @@ os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TorchNetwork:
-    """Weights on a device of torch.
+    """Weights on a device of torch; see `pipeline.normals.inference.Network`.
 
     "auto" precision is bf16 where the device is faster at it. Short batches are filled up on CUDA.
-
-    Attributes:
-        device: Where it computes.
-        batch_size: Crops at a time.
-        precision: What the convolutions compute in.
 
     Raises:
         PlanError: There is no such device.
