@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -26,3 +27,11 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
         return image
     shrinks = width * height < image.shape[0] * image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Arranges pictures (h, w, 3) of one shape in reading order, padded with black: (H, W, 3) uint8."""
+    columns = min(columns, len(pictures))
+    padded = [*pictures, *(np.zeros_like(pictures[0]) for _ in range(-len(pictures) % columns))]
+    lines = [np.concatenate(padded[i : i + columns], axis=1) for i in range(0, len(padded), columns)]
+    return np.concatenate(lines, axis=0)

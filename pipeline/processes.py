@@ -1,4 +1,4 @@
-"""Worker processes: how many there is room for, a pool of them, and that they end with the process above."""
+"""Workers: how many there is room for, pools of them, and that processes end with the one above."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def available_cpus() -> int:
@@ -21,6 +23,17 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def map_ahead(submit: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """Yields results in order, `ahead` items in advance; `Executor.map` would take in everything at once."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(submit(item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pipeline.images.sources import list_input
 from pipeline.normals.config import NormalsConfig
 from pipeline.processes import worker_pool
 from pipeline.recipes.normals import RECIPE, NormalsRun
+from pipeline.run.ledger import chunk_refs
 from pipeline.run.plan_photos import chunk_items, write_plan
 from pipeline.run.stages import ReadStage, RecipeStage, WriteStage
 from pipeline.run.work import Work
@@ -60,7 +61,7 @@ def _measure_one(photos: Path, folder: Path, weights: str, wait: Callable[[], An
     store = Store(str(folder))
     plan = write_plan(store, one_photo_each(list_input(str(photos))), config.plan)
     work = Work(store, "bench", plan, RECIPE, config)
-    chunks = [(shard, chunk) for shard in range(plan.shards) for chunk in range(plan.shard_chunks(shard))]
+    chunks = list(chunk_refs(plan, range(plan.shards)))
     sizes = {reference: len(chunk_items(store, plan, *reference)) for reference in chunks}
     read = ReadStage(work)
     rates = []

@@ -23,9 +23,10 @@ from pipeline.errors import DataError, OutputError
 from pipeline.evaluate.cases import read_cases
 from pipeline.evaluate.invariance import LIGHT_SEED, describe_findings, light_invariance, mirror_invariance
 from pipeline.evaluate.score import ImageScore, score_samples, summarise_scores, table, to_json
-from pipeline.evaluate.sheets import sheet, sheet_row
+from pipeline.evaluate.sheets import sheet_row
 from pipeline.images.png import encode_png
 from pipeline.normals.checkpoints import load_network
+from pipeline.pixels import tile
 from pipeline.samples.rows import BadRows
 from pipeline.samples.schema import SIZE
 
@@ -115,19 +116,18 @@ def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
         "median": ranked[middle : middle + each],
         "worst": ranked[-each:],
     }
-    return sheet(
-        [
-            sheet_row(score, f"{name} {score.face['mean']:.1f}")
-            for name, members in chosen.items()
-            for score in members
-        ]
-    )
+    rows = [
+        sheet_row(score, f"{name} {score.face['mean']:.1f}")
+        for name, members in chosen.items()
+        for score in members
+    ]
+    return tile(rows, 2)
 
 
 def draw_shown(scores: Sequence[ImageScore], side: int = 128) -> np.ndarray:
     """Draws images one below the other, small enough for a document: (N side, 4 side, 3) uint8."""
     rows = [sheet_row(score, f"{(score.hull or score.face)['mean']:.1f}") for score in scores]
-    picture = sheet(rows, columns=1)
+    picture = tile(rows, 1)
     return cv2.resize(picture, (4 * side, len(rows) * side), interpolation=cv2.INTER_AREA)
 
 

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def score_samples(
     bf16: bool = False,
 ) -> Iterator[ImageScore]:
     """Scores crops one by one."""
-    for batch in _batched(samples, batch_size):
+    rest = iter(samples)
+    while batch := list(islice(rest, batch_size)):
         for sample, normals in zip(batch, predict(network, batch, device, bf16), strict=True):
             truth, hull = float_normals(sample), landmark_mask(sample)
             assert truth is not None
@@ -142,14 +144,3 @@ def _by_group(
     ordered = {"all": [metrics for _, metrics in rows]}
     ordered |= {group: members[group] for group in sorted(members, key=order_of)}
     return {group: {"images": len(found), **average(found)} for group, found in ordered.items()}
-
-
-def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    batch: list[Sample] = []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -1,8 +1,6 @@
-"""Sheets of samples as one picture: photo, truth, prediction, error."""
+"""Scored crops as pictures: photo, truth, prediction, error."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -38,10 +36,3 @@ def sheet_row(score: ImageScore, caption: str) -> np.ndarray:
         np.where(inside, heat, grey),
     ]
     return np.concatenate(tiles, axis=1)
-
-
-def sheet(rows: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
-    """Arranges rows of equal shape in columns, reading order, padded with black: (H, W, 3) uint8."""
-    padded = [*rows, *(np.zeros_like(rows[0]) for _ in range(-len(rows) % columns))]
-    lines = [np.concatenate(padded[i : i + columns], axis=1) for i in range(0, len(padded), columns)]
-    return np.concatenate(lines, axis=0)

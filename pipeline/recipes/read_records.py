@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError
 from pipeline.faces.crop import CropWindow
+from pipeline.images.png import decode_png
 from pipeline.normals.encoding import Convention, decode_normals
 from pipeline.run.markers import committed_shards, records_name
 from pipeline.run.state import read_state
@@ -85,11 +85,11 @@ def decode_face(face: dict[str, Any], convention: Convention = "opengl") -> dict
         data = decoded.pop(f"{name}_png", None)
         if data is None:
             continue
-        pixels = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        pixels = decode_png(data)
         if name == "mask":
             decoded["mask"] = pixels > 127
         elif name == "crop":
-            decoded["crop"] = np.ascontiguousarray(pixels[..., ::-1])
+            decoded["crop"] = pixels
         else:
-            decoded["normals"] = decode_normals(pixels[..., ::-1], convention)
+            decoded["normals"] = decode_normals(pixels, convention)
     return decoded

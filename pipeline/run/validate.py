@@ -6,18 +6,16 @@ Meant for a folder on which nobody works. It reads storage alone, on any machine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
 
 from pipeline.errors import FacetError, OutputError
-from pipeline.processes import available_cpus, worker_pool
+from pipeline.processes import available_cpus, map_ahead, worker_pool
 from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
@@ -158,17 +156,9 @@ def _check_all(work: Work, shards: list[int], workers: int) -> Iterator[ShardChe
     if workers <= 1 or len(shards) <= IN_PROCESS_SHARDS:
         yield from (check_shard(work, shard) for shard in shards)
         return
-    numbers = iter(shards)
-    pending: set[Future[ShardCheck]] = set()
     try:
         with worker_pool(workers, _make_checker, work, preload=["pipeline.run.check"]) as submit:
-            while True:
-                room = 2 * workers - len(pending)
-                pending |= {submit(shard) for shard in islice(numbers, room)}
-                if not pending:
-                    return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+            yield from map_ahead(submit, shards, 2 * workers)
     except BrokenProcessPool as error:
         raise FacetError(
             "A process that checks shards died, perhaps for want of memory: fewer of them take less "

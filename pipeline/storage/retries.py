@@ -50,8 +50,6 @@ def is_transient(error: BaseException) -> bool:
 
 
 _BUSY = (errno.EBUSY, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)  # s3fs: 500, 503
-# By name, since the packages that they come from need not be installed.
-
 
 # By name, since the packages that they come from need not be installed.
 _CONNECTION_ERRORS = (

@@ -9,35 +9,21 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.pixels import tile
 from pipeline.storage.store import Store
 
 
-def contact_sheet(pairs: list[tuple[np.ndarray, np.ndarray]], columns: int = 8) -> np.ndarray:
-    """Lays images and normal maps out, rows of photos above rows of their normals; all are (S, S, 3) uint8.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    size = pairs[0][0].shape[0]
-    empty = np.zeros((size, size, 3), np.uint8)
-    bands = []
-    for start in range(0, len(pairs), columns):
-        row = pairs[start : start + columns]
-        row = row + [(empty, empty)] * (min(columns, len(pairs)) - len(row))
-        bands += [np.concatenate(side, 1) for side in zip(*row, strict=True)]
-    return np.concatenate(bands, 0)
-
-
 def sheet_of_shards(store: Store, names: list[str], count: int = 64, size: int = 160) -> np.ndarray:
-    """Draws the first samples of a data set."""
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    """Draws the first samples of a data set: each photo above its normals, (H, W, 3) uint8."""
+    pairs: list[np.ndarray] = []
     for name in names:
         with store.open(name) as file:
             table = pq.read_table(file, columns=["image", "normal"]).slice(0, count - len(pairs))
-        pairs += [(_thumbnail(r["image"], size), _thumbnail(r["normal"], size)) for r in table.to_pylist()]
+        for row in table.to_pylist():
+            pairs.append(np.concatenate([_thumbnail(row[name], size) for name in ("image", "normal")]))
         if len(pairs) >= count:
             break
-    return contact_sheet(pairs)
+    return tile(pairs, 8)
 
 
 def _thumbnail(data: bytes, size: int) -> np.ndarray:

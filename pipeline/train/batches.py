@@ -7,14 +7,15 @@ random changes from a generator seeded by (seed, pass, position). Where a run st
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.processes import map_ahead
 from pipeline.regions import Region
 from pipeline.samples.batch import Batch, collate, float_normals
 from pipeline.samples.sample import Sample
@@ -91,14 +92,11 @@ class PassStream:
 
     def batches(self, position: int, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[int, Batch]]:
         """Yields (position behind the batch, batch) without end, `ahead` batches being made meanwhile."""
-        pending: deque[tuple[int, Future[Batch]]] = deque()
-        while True:
-            while len(pending) <= ahead:
-                behind = position + self._batch_size
-                pending.append((behind, pool.submit(self.batch, position)))
-                position = behind
-            behind, future = pending.popleft()
-            yield behind, future.result()
+        starts = count(position, self._batch_size)
+        return map_ahead(lambda start: pool.submit(self._behind_and_batch, start), starts, ahead)
+
+    def _behind_and_batch(self, position: int) -> tuple[int, Batch]:
+        return position + self._batch_size, self.batch(position)
 
     def _sample(self, position: int) -> Sample:
         # A bad row is replaced by the next good one, so that batches keep their size and positions.

@@ -5,12 +5,11 @@ Which files make a row is told in `pipeline.samples.pictures`; what a row lacks 
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ from pipeline.faces.detect import FaceFinder
 from pipeline.images.png import encode_png
 from pipeline.normals.encoding import Convention, decode_normals, encode_normals
 from pipeline.pixels import resize
+from pipeline.processes import map_ahead
 from pipeline.samples.pictures import decode_any_photo, pair_pictures, what_it_holds
 from pipeline.samples.rows import BadRows
 from pipeline.samples.sample import MASK, counts_in, decode_normal_map, decode_picture, resize_normals
@@ -31,8 +31,6 @@ from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 2048
 ROWS_PER_GROUP = 64
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,9 @@ def convert_folder(
     written: Counter[str] = Counter()
     with ThreadPoolExecutor(1 if finder else threads) as pool:
         rows = (
-            row for row in _map_ahead(pool, convert, pairing.rows.items(), 4 * threads) if row is not None
+            row
+            for row in map_ahead(lambda item: pool.submit(convert, item), pairing.rows.items(), 4 * threads)
+            if row is not None
         )
         for index in range(len(pairing.rows)):
             part = list(islice(rows, ROWS_PER_FILE))
@@ -155,16 +155,3 @@ def convert_row(
         row["normal"] = encode_png(encode_normals(normals, bits=8 * pixels.itemsize))
         row["mask"] = encode_png(np.where(normals.any(-1), 255, 0).astype(np.uint8))
     return row
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
-) -> Iterator[R]:
-    """Maps in order, `ahead` items in advance; `Executor.map` would take in everything at once."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    for future in waiting:
-        yield future.result()

@@ -10,10 +10,12 @@ import torch
 from pipeline.evaluate.cases import face_mask
 from pipeline.evaluate.metrics import average
 from pipeline.evaluate.score import score_samples
-from pipeline.evaluate.sheets import sheet, sheet_row
+from pipeline.evaluate.sheets import sheet_row
 from pipeline.normals.network import CrossModalNet
-from pipeline.samples.rows import PAIRED, BadRows, RowGroup, keep_kinds, load_group
+from pipeline.pixels import tile
+from pipeline.samples.rows import PAIRED, BadRows, RowGroup, load_group
 from pipeline.samples.sample import Sample
+from pipeline.train.data import split_validation
 
 SHEET_ROWS = 8
 """Samples drawn on a sheet."""
@@ -33,7 +35,7 @@ def validate(
         metrics.append(score.face)
         if len(drawn) < SHEET_ROWS:
             drawn.append(sheet_row(score, f"{score.face['mean']:.1f}"))
-    return average(metrics), sheet(drawn)
+    return average(metrics), tile(drawn, 2)
 
 
 def validation_samples(
@@ -44,18 +46,8 @@ def validation_samples(
     paired = sum(int((group.kinds == PAIRED).sum()) for group in groups)
     share = min(1.0, limit / max(1, paired))
     samples: dict[int, list[Sample]] = {size: [] for size in sizes}
-    taken = 0.0
-    for group in groups:
-        rows = np.flatnonzero(group.kinds == PAIRED)
-        if not len(rows):
-            continue
-        taken += share * len(rows)
-        count = min(len(rows), int(taken))
-        taken -= count
-        if not count:
-            continue
-        part = keep_kinds(group, np.isin(np.arange(len(group.kinds)), rows[:count]))
-        for size in sizes:
-            loaded = (s for s in load_group(part, size, bad) if s is not None)
+    for group in split_validation(groups, share)[1]:
+        for size in sizes if group.kinds.any() else ():
+            loaded = (s for s in load_group(group, size, bad) if s is not None)
             samples[size] += [sample for sample in loaded if face_mask(sample).any()]
     return samples

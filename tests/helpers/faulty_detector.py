@@ -73,6 +73,7 @@ FAULTS = {
     "wait": lambda: wait_for_test(600),
     "linger": lambda: wait_for_test(5),
     "once": lambda: fail_once(Path(os.environ["FACET_TEST_ONCE"])),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the kernel does
 }
 
 CODES = {
