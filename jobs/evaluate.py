@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Store the results here.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--size", type=int, help="Side of the crops. [default: as in training]")
-@click.option("--mirror", is_flag=True, help="Also compare mirrored crops: difference, gain and cost.")
+@click.option("--mirror", is_flag=True, help="Also compare mirrored crops: difference and gain.")
 @click.option(
     "--light",
     "light_heads",

@@ -74,7 +74,7 @@ def evaluate(
         **summarise_scores(scores),
     }
     if mirror:
-        summary["mirror"] = mirror_invariance(network, [score.sample for score in scores], device)
+        summary["mirror"] = mirror_invariance(network, [score.sample for score in scores], target)
     if light_heads:
         # Imported here: scores on stored data need no renderer.
         from pipeline.synth.sample import SampleConfig, Sampler

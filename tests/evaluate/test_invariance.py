@@ -61,7 +61,6 @@ def test_mirror_figures_of_a_network_whose_answer_is_known():
     assert found["error_mirror"] == pytest.approx(facing["error"], abs=1e-3)
     assert found["error"] > facing["error"]
     assert found["gain"] == pytest.approx(found["error"] - found["error_mirror"])
-    assert min(found["seconds"], found["seconds_mirror"]) > 0
 
 
 def test_disparities_compare_groups_of_a_kind():
