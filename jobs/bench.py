@@ -19,7 +19,7 @@ from pipeline.weights import DEFAULT
     "--photos", metavar="DIR", type=click.Path(path_type=Path), help="Folder of photos to measure with."
 )
 @click.option(
-    "--count", default=400, show_default=True, type=click.IntRange(4), help="Photos of a whole run."
+    "--count", default=1000, show_default=True, type=click.IntRange(4), help="Photos of a whole run."
 )
 @click.option("--weights", metavar="NAME", default=DEFAULT, show_default=True, help="Weights of the network.")
 @click.option("--scale", is_flag=True, help=f"Measure {', '.join(SCALE_PARTS)}.")
@@ -37,10 +37,9 @@ def command(
 
     \b
     stages           the way of a photo on one core, all cores at work
-    local, ray       whole runs of `facet normals`
+    local, ray       whole runs of `facet normals`: rate, start-up, CPU time, memory
     baseline         the paper's way, one photo at a time
     heads            fit, displacement, maps and GLB of a face
-    memory           peak memory of short and long runs
     synth, train     rendering and training
     plan, resume     many photos and shards
     overhead         the Ray engine with nothing to do

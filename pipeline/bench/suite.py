@@ -11,10 +11,10 @@ import torch
 
 from pipeline.bench import DEFAULT_PARTS
 from pipeline.bench.baseline import measure_baseline
-from pipeline.bench.end_to_end import ENGINES, measure_engine, measure_memory, write_list
+from pipeline.bench.end_to_end import ENGINES, measure_engine, write_list
 from pipeline.bench.heads import measure_heads
 from pipeline.bench.machine import describe_machine
-from pipeline.bench.photos import find_photos, write_photos
+from pipeline.bench.photos import KINDS, find_photos, write_photos
 from pipeline.bench.rates import measure_rendering, measure_training
 from pipeline.bench.report import Report
 from pipeline.bench.scale import measure_scale
@@ -22,14 +22,14 @@ from pipeline.bench.stages import measure_stages
 from pipeline.images.decode import DecodeConfig, decode_image
 from pipeline.weights import DEFAULT
 
-DISTINCT = 48
-"""Photos made; runs over more repeat them under other names."""
+DISTINCT = {"portraits": 48, "phone": 12, "groups": 12}
+"""Photos made of each kind; runs over more repeat them under other names."""
+
+SHARE = {"portraits": 1.0, "phone": 0.2, "groups": 0.2}
+"""Photos of a whole run, as a share of `BenchOptions.count`: the others take longer."""
 
 BASELINE_PHOTOS = 12
 """Photos that go the baseline's way, which takes a second each."""
-
-MEMORY_PHOTOS = (200, 2000)
-"""Photos of the runs whose memory is measured."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class BenchOptions:
     Attributes:
         parts: Some of `pipeline.bench.PARTS`.
         photos: Folder of photos to use in place of made ones.
-        count: Photos of a whole run.
+        count: Portraits, or photos of one's own, of a whole run; fewer of the other kinds.
         weights: Name or path of the weights.
     """
 
     parts: Sequence[str] = DEFAULT_PARTS
     photos: Path | None = None
-    count: int = 400
+    count: int = 1000
     weights: str = DEFAULT
 
 
@@ -60,29 +60,25 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
     parts = list(options.parts)
     if "workers" in parts and "stages" not in parts[: parts.index("workers")]:
         parts.insert(0, "stages")  # pretended workers sleep for as long as these take
-    photos: list[Path] = []
-    if {"stages", "baseline", "heads", "memory", *ENGINES} & set(parts):
-        photos = find_photos(options.photos) if options.photos else write_photos(folder / "photos", DISTINCT)
-        report.photos = {"source": str(options.photos or "made"), **_describe(photos)}
+    photos: dict[str, list[Path]] = {}
+    if {"stages", "baseline", "heads", *ENGINES} & set(parts):
+        photos = _photos(options, folder)
+        report.photos = [{"kind": kind, **_describe(files)} for kind, files in photos.items()]
     for part in parts:
         on_part(part)
+        first = next(iter(photos.values()), [])
         if part == "stages":
-            report.stages = measure_stages(write_list(photos, len(photos), folder), folder, weights, cores)
+            for kind, files in photos.items():
+                listing = write_list(files, len(files), folder / kind)
+                report.stages[kind] = measure_stages(listing, folder / f"{kind}-stages", weights, cores)
         elif part in ENGINES:
-            report.engines.append(measure_engine(part, photos, options.count, folder, weights))
+            for kind, files in photos.items():
+                count = max(4, round(options.count * SHARE.get(kind, 1.0)))
+                report.engines.append(measure_engine(part, kind, files, count, folder, weights))
         elif part == "baseline":
-            report.baseline = measure_baseline(photos[:BASELINE_PHOTOS], folder)[0]
+            report.baseline = measure_baseline(first[:BASELINE_PHOTOS], folder)[0]
         elif part == "heads":
-            report.rates += measure_heads(photos[0])
-        elif part == "memory":
-            report.figures["Peak memory, MB"] = [
-                {"engine": engine}
-                | {
-                    f"{count} images": measure_memory(engine, photos, count, folder, weights) / 1e6
-                    for count in MEMORY_PHOTOS
-                }
-                for engine in ENGINES
-            ]
+            report.rates += measure_heads(first[0])
         elif part == "synth":
             # A GPU renders a hundred times as many.
             report.rates += [
@@ -93,9 +89,15 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
                 measure_training(8, 256 if device == "cuda" else 16, device=device) for device in _devices()
             ]
         else:
-            seconds = {stage.name: 1 / stage.per_second for stage in report.stages}
+            seconds = {stage.name: 1 / stage.per_second for stage in next(iter(report.stages.values()), [])}
             report.figures[part] = measure_scale(part, seconds, cores, folder)
     return report
+
+
+def _photos(options: BenchOptions, folder: Path) -> dict[str, list[Path]]:
+    if options.photos:
+        return {"yours": find_photos(options.photos)}
+    return {kind: write_photos(folder / f"made-{kind}", DISTINCT[kind], kind) for kind in KINDS}
 
 
 def _describe(photos: Sequence[Path]) -> dict[str, Any]:

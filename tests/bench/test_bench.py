@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,18 +18,11 @@ from rich.console import Console
 from jobs.bench import command as bench_command
 from pipeline.bench import scale
 from pipeline.bench.baseline import measure_baseline
-from pipeline.bench.end_to_end import (
-    EngineRun,
-    check_complete,
-    job_command,
-    measure_memory,
-    run_command,
-    tree_memory,
-    write_list,
-)
+from pipeline.bench.command import Usage, run_command
+from pipeline.bench.end_to_end import EngineRun, count_faces, job_command, write_list
 from pipeline.bench.heads import measure_heads
 from pipeline.bench.machine import describe_machine
-from pipeline.bench.photos import FACE, find_photos, vary, write_photos
+from pipeline.bench.photos import FACE, SIDES, find_photos, vary, write_photos
 from pipeline.bench.rates import make_sample, measure_training
 from pipeline.bench.report import Report
 from pipeline.bench.stages import measure_stages
@@ -81,12 +73,19 @@ def test_photos_are_jpegs_of_512_to_1024_pixels_with_a_face(photos, tmp_path):
     assert find_photos(tmp_path) == again
 
 
+@pytest.mark.parametrize(("kind", "pixels"), [("phone", 4032 * 3024), ("groups", 1400 * 2100)])
+def test_other_kinds_have_their_size(tmp_path, kind, pixels):
+    (path,) = write_photos(tmp_path, 1, kind, seed=2)
+    height, width, _ = cv2.imread(str(path)).shape
+    assert height * width in (pixels, 4032**2)
+
+
 def test_varied_photos_keep_the_face():
     portrait = np.zeros((512, 512, 3), np.uint8)
     left, top, right, bottom = FACE
     portrait[top:bottom, left:right] = 255
     for seed in range(20):
-        image = vary(portrait, FACE, np.random.default_rng(seed))
+        image = vary(portrait, FACE, np.random.default_rng(seed), SIDES["portraits"])
         bright = np.argwhere(image[..., 0] > 100)
         # A face cut off at a border would touch it over its whole height or width.
         height, width = np.ptp(bright, axis=0) + 1
@@ -160,22 +159,14 @@ def test_baseline_names_a_file_that_is_no_photo(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_memory_covers_the_whole_process_tree():
-    hold = "data = b'x' * 200_000_000; print(flush=True); input()"
+def test_what_a_command_takes_covers_the_whole_process_tree():
+    hold = "import time; data = b'x' * 200_000_000; end = time.process_time() + 1\n"
+    hold += "while time.process_time() < end: pass"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}], check=True)"
-    command = [sys.executable, "-c", child]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tree:
-        tree.stdout.readline()
-        assert 200_000_000 < tree_memory(tree.pid) < 300_000_000
-        tree.communicate(b"\n")
-    assert tree.returncode == 0
-    assert tree_memory(tree.pid) == 0
-
-
-def test_a_command_is_watched_and_its_failure_told():
-    seen = []
-    assert run_command([sys.executable, "-c", ""], seen.append) > 0
-    assert len(seen) >= 1
+    usage = run_command([sys.executable, "-c", child])
+    assert 200_000_000 < usage.largest_bytes < usage.peak_bytes < 300_000_000
+    assert usage.cpu_s > 0.5
+    assert usage.rays_bytes == 0
     with pytest.raises(PlanError, match="no such luck"):
         run_command([sys.executable, "-c", "raise SystemExit('no such luck')"])
 
@@ -188,19 +179,20 @@ def weights_file(weights, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # three whole commands
-def test_whole_runs_and_their_memory_are_measured(photos, weights_file, tmp_path):
+@pytest.mark.timeout(600)  # two whole commands
+def test_whole_runs_are_measured(photos, weights_file, tmp_path):
     options = BenchOptions(("local", "stages"), photos[0].parent, count=4, weights=str(weights_file))
     parts = []
     report = run_bench(options, tmp_path, parts.append)
     assert parts == ["local", "stages"]
-    assert report.photos["distinct"] == len(photos)
+    assert report.photos[0]["distinct"] == len(photos)
     (run,) = report.engines
-    assert (run.engine, run.images) == ("local", (1, 4))
-    assert min(run.seconds) > 0
-    assert [rate.count for rate in report.stages] == [len(photos)] * 4
+    assert (run.engine, run.kind, run.images) == ("local", "yours", (1, 4))
+    assert min(run.faces) > 0
+    assert min(run.usage[0].seconds, run.usage[0].cpu_s) > 0
+    assert min(run.usage[1].peak_bytes, run.usage[1].largest_bytes) > 100_000_000
+    assert [rate.count for rate in report.stages["yours"]] == [len(photos)] * 4
     assert [row["way"] for row in report.tables()["End to end"]] == ["local"]
-    assert measure_memory("local", photos, 2, tmp_path, str(weights_file)) > 100_000_000
 
 
 def test_command_line_writes_json(photos, tmp_path):
@@ -210,7 +202,7 @@ def test_command_line_writes_json(photos, tmp_path):
     assert "End to end" in result.stdout
     values = json.loads(out.read_text())
     (row,) = values["tables"]["End to end"]
-    assert row["images"] == values["photos"]["distinct"] == len(photos)
+    assert row["images"] == values["tables"]["Photos"][0]["distinct"] == len(photos)
 
 
 def test_lists_repeat_photos_under_distinct_names(photos, tmp_path):
@@ -227,43 +219,53 @@ def test_lists_repeat_photos_under_distinct_names(photos, tmp_path):
 
 
 def test_a_run_that_lost_photos_is_an_error(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"counts": {"images": 3}}))
-    check_complete(tmp_path, 3)
+    (tmp_path / "run.json").write_text(json.dumps({"counts": {"images": 3, "found": {"faces": 5}}}))
+    assert count_faces(tmp_path, 3) == 5
     with pytest.raises(PlanError, match="3 of 4"):
-        check_complete(tmp_path, 4)
+        count_faces(tmp_path, 4)
 
 
-def test_startup_and_rate_follow_from_two_runs():
-    run = EngineRun("ray", (100, 400), (25.0, 55.0))
+def engine_run(seconds: tuple[float, float]) -> EngineRun:
+    short, long = (Usage(wall, wall / 2, 10**8, 10**7, 10**7) for wall in seconds)
+    return EngineRun("ray", "portraits", (100, 400), (110, 440), (short, long))
+
+
+def test_startup_and_rates_follow_from_two_runs():
+    run = engine_run((25.0, 55.0))
     assert run.per_second == pytest.approx(10)
+    assert run.cpu_ms_each == pytest.approx(50)
     assert run.startup_s == pytest.approx(15)
 
 
 def test_report_derives_efficiency_and_speedup():
     report = Report(
         describe_machine() | {"cores": 2, "gpus": []},
-        photos={"distinct": 4, "megapixels": 0.5},
-        stages=[Rate("crop", 10, (0.5,)), Rate("normals", 10, (0.5,))],
-        engines=[EngineRun("ray", (100, 400), (20.0, 40.0))],
+        photos=[{"kind": "portraits", "distinct": 4, "megapixels": 0.5}],
+        stages={"portraits": [Rate("crop", 10, (0.5,)), Rate("normals", 10, (0.5,))]},
+        engines=[engine_run((20.0, 40.0))],
         baseline=Rate("baseline", 2, (2.0,)),
         rates=[Rate("render on one core", 8, (1.0,), "heads")],
-        figures={"Peak memory, MB": [{"engine": "local", "200 images": 1234.5}]},
     )
-    assert report.stages_alone == pytest.approx(20)
+    assert report.stages_alone("portraits") == pytest.approx(20)
     tables = json.loads(json.dumps(report.to_json()))["tables"]
     ray, baseline = tables["End to end"]
     assert ray["of_stages_alone"] == pytest.approx(0.75)
     assert ray["times_baseline"] == pytest.approx(15)
+    assert ray["faces_a_second"] == pytest.approx(16.5)
     assert ray["start_up_s"] == pytest.approx(20 - 100 / 15)
-    assert baseline["times_baseline"] == 1
+    assert (ray["mb"], ray["grown"]) == (100, 1)
+    assert baseline["photos_a_second"] == 1
     text = printed(report)
-    for expected in ("target 0.85", "target 15.0", "20.00", "1,234.50", "heads", "megapixels 0.50"):
+    for expected in ("of stages alone 0.95", "start up s 4 local", "20.00", "heads", "portraits"):
         assert expected in text
 
 
 def test_a_gpu_makes_the_stages_on_cores_no_measure_of_a_run():
-    stages, engines = [Rate("crop", 10, (0.5,))], [EngineRun("ray", (100, 400), (20.0, 40.0))]
-    report = Report(describe_machine() | {"gpus": ["H100"]}, stages=stages, engines=engines)
+    report = Report(
+        describe_machine() | {"gpus": ["H100"]},
+        stages={"portraits": [Rate("crop", 10, (0.5,))]},
+        engines=[engine_run((20.0, 40.0))],
+    )
     assert report.tables()["End to end"][0]["of_stages_alone"] is None
 
 
