@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,11 @@ from pipeline.details.kit import HeadKit
 from pipeline.details.reconstruct import FacePhoto, check_quality, finish_head
 from pipeline.fitting.fit import Fit, FitError, fit_views
 from pipeline.fitting.head import FitHead
+from pipeline.fitting.views import Picture, View
+from pipeline.pixels import resize
+
+_COMPARED_SIDE = 448
+"""Longest side of the pictures that are compared: pixels of 1 mm and less."""
 
 
 class PersonConfig(Section):
@@ -42,12 +47,14 @@ class Person:
         heads: Photo number -> the head in it; all have the same identity.
         rejected: Photo number -> why it was left out.
         costs: Stage of the fit -> its cost before and after.
+        refused: Why its last stage was not taken; None: it was, or there was none.
     """
 
     faces: dict[int, int]
     heads: dict[int, Head]
     rejected: dict[int, str]
     costs: dict[str, tuple[float, float]]
+    refused: str | None
 
 
 def reconstruct_person(
@@ -71,12 +78,26 @@ def reconstruct_person(
         k: {c: neutral_shape(fit.identity, kit.head) for c, fit in fits.items()} for k, fits in alone.items()
     }
     faces = choose_faces(shapes)
-    strangers = find_strangers({k: shapes[k][c] for k, c in faces.items()}, person.most_different)
+    doubts = {k: alone[k][c].quality[0].normals for k, c in faces.items()}
+    strangers = find_strangers(
+        {k: shapes[k][c] for k, c in faces.items()}, doubts, most_mm=person.most_different
+    )
     rejected |= {k: f"it shows another head: {off:.1f} mm from the others'" for k, off in strangers.items()}
     used = sorted(faces.keys() - strangers.keys())
-    fit = fit_views([photos[k][faces[k]].view for k in used], kit.head, config.fit)
+    if len(used) == 1:
+        fit = alone[used[0]][faces[used[0]]]
+    else:
+        fit = fit_views([compared(photos[k][faces[k]]) for k in used], kit.head, config.fit)
     heads = {k: finish_head(photos[k][faces[k]], fit, i, kit, config) for i, k in enumerate(used)}
-    return Person({k: faces[k] for k in used}, heads, rejected, ends_of(fit))
+    return Person({k: faces[k] for k in used}, heads, rejected, ends_of(fit), fit.refused)
+
+
+def compared(photo: FacePhoto) -> View:
+    """Returns the view of a photo with its picture, to be compared with others of the person."""
+    window = photo.window
+    side = min(len(photo.picture), _COMPARED_SIDE)
+    picture = Picture(resize(photo.picture, side, side), window.left, window.top, window.size)
+    return replace(photo.view, picture=picture)
 
 
 def ends_of(fit: Fit) -> dict[str, tuple[float, float]]:
@@ -131,11 +152,14 @@ def choose_faces(shapes: dict[int, dict[int, np.ndarray]]) -> dict[int, int]:
     }
 
 
-def find_strangers(shapes: dict[int, np.ndarray], most_mm: float) -> dict[int, float]:
-    """Finds shapes that are not the others'. Of two it takes the second for the stranger.
+def find_strangers(
+    shapes: dict[int, np.ndarray], doubts: dict[int, float], *, most_mm: float
+) -> dict[int, float]:
+    """Finds shapes that are not the others'. Of two it takes the more doubtful one for the stranger.
 
     Args:
         shapes: Photo number -> vertices (F, 3), cm.
+        doubts: Photo number -> how badly its shape fits, in whatever unit.
         most_mm: Distance that is still the same head's, root mean square of vertices in mm.
 
     Returns:
@@ -144,7 +168,8 @@ def find_strangers(shapes: dict[int, np.ndarray], most_mm: float) -> dict[int, f
     left, strangers = dict(shapes), {}
     while len(left) > 1:
         off = {k: _distance(left[k], np.mean([left[j] for j in left if j != k], axis=0)) for k in left}
-        worst = max(off, key=lambda k: (off[k], k))
+        last_two = len(left) == 2
+        worst = max(off, key=lambda k: (doubts[k] if last_two else off[k], k))
         if off[worst] <= most_mm:
             break
         strangers[worst] = off[worst]

@@ -1,6 +1,7 @@
 """The fit of the ICT head to one or more photos of one person: identity shared, the rest photo by photo.
 
-Stages: pose by the points with the mean face; everything by the points; everything by points and normals.
+Stages: pose by the points with the mean face; everything by the points; everything by points and normals;
+with several photos then everything by what they show of the same skin, too, from coarse to fine.
 With one photo this is the fit of `facet details`.
 """
 
@@ -17,8 +18,12 @@ from pipeline.fitting import terms
 from pipeline.fitting.expressions import ExpressionPrior, expression_prior
 from pipeline.fitting.head import EXPRESSION, IDENTITY, PIVOT, FitHead
 from pipeline.fitting.observe import TermConfig, normal_term, point_terms
+from pipeline.fitting.photometric import SCALES, PairTerm, choose_pairs, pair_terms
 from pipeline.fitting.solve import Quadratic, minimise
 from pipeline.fitting.views import NormalMap, View, ViewState
+
+_WITH_NORMALS = ("normals", "photometric")
+"""Stages in which the normals count."""
 
 _PATCH = 0.3
 """Size of a patch of the head, cm: normals are smoothed to it."""
@@ -39,6 +44,7 @@ class FitConfig(Section):
     pose_steps: int = Field(default=4, ge=1, le=100)
     point_steps: int = Field(default=8, ge=0, le=100)
     normal_steps: int = Field(default=6, ge=0, le=100)
+    photometric_steps: int = Field(default=2, ge=0, le=100, description="at each scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +87,10 @@ class Fit:
         identity: (100,) coefficients.
         views: One state per photo.
         quality: One per photo.
-        stages: The states after each stage: "mean" (mean face, pose alone), "points", "normals".
-        costs: Stage -> cost before it and after each of its steps.
+        stages: The states after each stage: "mean" (mean face, pose alone), "points", "normals", and where it
+            was tried "photometric", whether it was taken or not.
+        costs: Stage -> cost before it and after each of its steps; of "photometric" before and after all.
+        refused: Why the photometric stage was not taken; None where it was or there was none.
     """
 
     identity: np.ndarray
@@ -90,6 +98,7 @@ class Fit:
     quality: tuple[ViewQuality, ...]
     stages: dict[str, State]
     costs: dict[str, list[float]]
+    refused: str | None = None
 
 
 class FitError(ValueError):
@@ -125,8 +134,14 @@ def fit_views(views: list[View], head: FitHead, config: FitConfig | None = None)
         problem.stage = name
         state, costs[name] = minimise(problem.linearise, state, steps)
         stages[name] = state
+    refused = None
+    if settings.photometric_steps and sum(view.picture is not None for view in views) > 1:
+        found, costs["photometric"] = problem.compare_photos(state)
+        stages["photometric"] = found
+        refused = problem.objection(state, found, costs["photometric"])
+        state = state if refused else found
     quality = tuple(problem.quality(state, k, disagreements[k]) for k in range(len(views)))
-    return Fit(state.identity, state.views, quality, stages, costs)
+    return Fit(state.identity, state.views, quality, stages, costs, refused)
 
 
 class _Problem:
@@ -145,6 +160,8 @@ class _Problem:
             for view in views
         ]
         self.normals: list[NormalMap | None] = [view.normals for view in views]
+        self.compared: dict[tuple[int, int], float] = {}
+        self.scale = SCALES[0]
 
     def first_pose(self, k: int) -> ViewState:
         """Pose of the mean face by the better half of the points."""
@@ -182,14 +199,47 @@ class _Problem:
         weights = self.config.terms
         if self.doubted[k]:
             weights = weights.model_copy(update={"points": weights.points / 20})
+        if self.stage == "photometric":
+            weights = weights.model_copy(update={"points": weights.points * weights.compared_points})
         found = point_terms(
             self.head, self.views[k], state.identity, state.views[k], config=weights, size=self.sizes[k]
         )
         normals = self.normals[k]
-        if self.stage == "normals" and normals is not None:
+        if self.stage in _WITH_NORMALS and normals is not None:
             term = normal_term(self.head, normals, state.identity, state.views[k], weights)
             found += [term] if term else []
         return found
+
+    def pairs(self, state: State) -> list[PairTerm]:
+        """Terms of pairs of photos, frozen at a state; none before their stage."""
+        if not self.compared:
+            return []
+        weights = self.config.terms
+        return pair_terms(
+            [view.picture for view in self.views],
+            state.identity,
+            state.views,
+            self.head,
+            pairs=self.compared,
+            scale=self.scale,
+            weight=weights.photometric,
+            robust=weights.photometric_robust,
+        )
+
+    def compare_photos(self, state: State) -> tuple[State, list[float]]:
+        """Fits by what photos show of the same skin; returns the finest scale's cost before and after."""
+        self.stage = "photometric"
+        start, pictures = state, [view.picture for view in self.views]
+        self.compared = choose_pairs(pictures, state.identity, state.views, self.head)
+        for self.scale in SCALES:
+            state, _ = minimise(self.linearise, state, self.config.photometric_steps)
+        return state, [self.linearise(start).cost, self.linearise(state).cost]
+
+    def objection(self, before: State, after: State, costs: list[float]) -> str | None:
+        """Says why the photometric stage is not to be believed; None: it is."""
+        if costs[1] >= costs[0]:
+            return f"the photos do not agree better: the cost went from {costs[0]:.1f} to {costs[1]:.1f}"
+        return None
 
     def linearise(self, state: State) -> Quadratic[State]:
         """The cost about a state."""
@@ -197,7 +247,8 @@ class _Problem:
         hessian, gradient = np.zeros((count, count)), np.zeros(count)
         lower, upper = np.full(count, -np.inf), np.full(count, np.inf)
         frozen = [self.terms(state, k) for k in range(len(self.views))]
-        total = 0.0
+        pairs = self.pairs(state)
+        total = sum(pair.cost(state.identity, state.views) for pair in pairs)
         for k, view in enumerate(state.views):
             place = terms.columns(k)
             for term in frozen[k]:
@@ -207,6 +258,10 @@ class _Problem:
                 total += c
             self._view_priors(k, view, place, hessian, gradient)
             lower[place], upper[place] = self._bounds(state.identity, k, view)
+        for pair in pairs:
+            h, g, place = pair.normal_equations(state.identity, state.views)
+            hessian[np.ix_(place, place)] += h
+            gradient[place] += g
         identity = slice(0, IDENTITY)
         hessian[identity, identity] += self.config.identity_prior * np.eye(IDENTITY)
         gradient[identity] += self.config.identity_prior * state.identity
@@ -219,6 +274,7 @@ class _Problem:
             move=lambda change: _move(state, change),
             evaluate=lambda other: (
                 self._prior_cost(other)
+                + sum(pair.cost(other.identity, other.views) for pair in pairs)
                 + sum(
                     terms.cost(term, term.residuals(other.identity, other.views[k]))
                     for k in range(len(self.views))
@@ -265,7 +321,7 @@ class _Problem:
         if self.stage == "mean":
             lower[: terms.SHAPE] = upper[: terms.SHAPE] = 0
             lower[terms.FOCAL] = upper[terms.FOCAL] = 0
-        if self.stage != "normals":
+        if self.stage not in _WITH_NORMALS:
             lower[terms.TILT] = upper[terms.TILT] = 0
         return lower, upper
 

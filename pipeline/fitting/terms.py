@@ -70,6 +70,31 @@ def normal_equations(
     return (rows.T @ rows).astype(float), (rows.T @ scaled).astype(float), cost(term, residuals)
 
 
+def pixels_by_unknowns(
+    head: FitHead, vertices: np.ndarray, identity: np.ndarray, view: ViewState
+) -> np.ndarray:
+    """Derivatives (M, 2, LOCAL) float32 of the pixels of vertices (M,)."""
+    points_camera = vertices_camera(head, vertices, identity, view)
+    x, y, depth = points_camera[:, 0], points_camera[:, 1], -points_camera[:, 2]
+    by_position = np.zeros((len(depth), 2, 3))
+    by_position[:, 0, 0], by_position[:, 1, 1] = 1 / depth, -1 / depth
+    by_position[:, 0, 2], by_position[:, 1, 2] = x / depth**2, -y / depth**2
+    by_position *= view.focal
+    pixels = np.zeros((len(depth), 2, LOCAL), np.float32)
+    pixels[..., :SHAPE] = (by_position @ view.rotation).astype(np.float32) @ head.basis[vertices]
+    pixels[..., ROTATION] = _by_rotation(by_position, points_camera - view.position)
+    pixels[..., POSITION] = by_position
+    pixels[..., FOCAL] = view.project(points_camera) - view.centre + by_position @ view.position
+    return pixels
+
+
+def vertices_camera(head: FitHead, vertices: np.ndarray, identity: np.ndarray, view: ViewState) -> np.ndarray:
+    """Vertices (M,) of a view as points (M, 3) in camera space, cm."""
+    shape = np.concatenate([identity, view.expression]).astype(np.float32)
+    points = head.neutral[vertices] + head.basis[vertices] @ shape
+    return (points - PIVOT) @ view.rotation.T + view.position
+
+
 @dataclass(frozen=True, eq=False)
 class PixelTerm:
     """Linear combinations of projected vertices: points, differences of points, contours.
@@ -94,30 +119,13 @@ class PixelTerm:
 
     def residuals(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
         """Residuals (N, D)."""
-        pixels = view.project(self._camera(identity, view))
+        pixels = view.project(vertices_camera(self.head, self.vertices, identity, view))
         return np.einsum("ndsx,nsx->nd", self.rows, pixels[self.points]) - self.target
 
     def derivatives(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
         """Their derivatives (N, D, LOCAL) float32."""
-        points_camera = self._camera(identity, view)
-        x, y, depth = points_camera[:, 0], points_camera[:, 1], -points_camera[:, 2]
-        by_position = np.zeros((len(depth), 2, 3))
-        by_position[:, 0, 0], by_position[:, 1, 1] = 1 / depth, -1 / depth
-        by_position[:, 0, 2], by_position[:, 1, 2] = x / depth**2, -y / depth**2
-        by_position *= view.focal
-        pixels = np.zeros((len(depth), 2, LOCAL), np.float32)
-        pixels[..., :SHAPE] = (by_position @ view.rotation).astype(np.float32) @ self.head.basis[
-            self.vertices
-        ]
-        pixels[..., ROTATION] = _by_rotation(by_position, points_camera - view.position)
-        pixels[..., POSITION] = by_position
-        pixels[..., FOCAL] = view.project(points_camera) - view.centre + by_position @ view.position
+        pixels = pixels_by_unknowns(self.head, self.vertices, identity, view)
         return np.einsum("ndsx,nsxk->ndk", self.rows.astype(np.float32), pixels[self.points], optimize=True)
-
-    def _camera(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
-        shape = np.concatenate([identity, view.expression]).astype(np.float32)
-        points = self.head.neutral[self.vertices] + self.head.basis[self.vertices] @ shape
-        return (points - PIVOT) @ view.rotation.T + view.position
 
 
 def point_term(

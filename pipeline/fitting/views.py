@@ -116,6 +116,23 @@ class NormalMap:
 
 
 @dataclass(frozen=True, eq=False)
+class Picture:
+    """A square window of a photo.
+
+    Attributes:
+        pixels: (S, S, 3) uint8 RGB.
+        left: First column of the window in pixels of the photo.
+        top: First row.
+        size: Side of the window in pixels of the photo.
+    """
+
+    pixels: np.ndarray
+    left: float
+    top: float
+    size: float
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """One photo of the person.
 
@@ -126,6 +143,7 @@ class View:
         normals: The normals of the face, or None.
         focal: Focal length in pixels where it is known (EXIF), or None.
         actions: What the user says about the expression: action unit -> intensity 0..5.
+        picture: The photo about the face, which is compared with other photos of the person, or None.
     """
 
     width: int
@@ -134,6 +152,7 @@ class View:
     normals: NormalMap | None = None
     focal: float | None = None
     actions: dict[str, float] = field(default_factory=dict)
+    picture: Picture | None = None
 
     @property
     def centre(self) -> np.ndarray:

@@ -38,9 +38,14 @@ PHOTO = pa.struct(
 
 COST = pa.struct(
     [
-        field("stage", pa.string(), "Stage of the fit: mean, points, normals."),
+        field(
+            "stage",
+            pa.string(),
+            "Stage of the fit: mean, points, normals, and of several photos photometric.",
+        ),
         field("before", pa.float64(), "What the head costs before it."),
         field("after", pa.float64(), "And after it."),
+        field("refused", pa.string(), "Why the head is that of the stage before; null where it is not."),
     ]
 )
 

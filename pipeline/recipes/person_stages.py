@@ -124,7 +124,8 @@ class PersonStage(HeadStage):
             for i, head in zip(kept, found.heads.values(), strict=True)
         ]
         item.record["costs"] = [
-            {"stage": stage, "before": before, "after": after}
+            {"stage": stage, "before": before, "after": after, "refused": None}
             for stage, (before, after) in found.costs.items()
         ]
+        item.record["costs"][-1]["refused"] = found.refused
         item.handed_on = [{name: item.handed_on[i][name] for name in ("normals", "mask")} for i in kept]

@@ -23,14 +23,15 @@ def test_crowds_alone_go_by_their_largest_faces():
 
 def test_strangers_are_found_one_after_the_other():
     shapes = {0: shape(1.0), 1: shape(1.1), 2: shape(2.0), 3: shape(0.9), 4: shape(1.9)}
-    found = find_strangers(shapes, most_mm=4.5)
+    found = find_strangers(shapes, dict.fromkeys(shapes, 8.0), most_mm=4.5)
     assert set(found) == {2, 4}
     assert np.isclose(found[4], 9.0)
 
 
-def test_of_two_that_differ_the_first_stays():
-    assert set(find_strangers({3: shape(1.0), 7: shape(2.0)}, most_mm=4.5)) == {7}
-    assert not find_strangers({3: shape(1.0), 7: shape(1.4)}, most_mm=4.5)
+def test_of_two_that_differ_the_one_that_fits_better_stays():
+    assert set(find_strangers({3: shape(1.0), 7: shape(2.0)}, {3: 9.0, 7: 6.0}, most_mm=4.5)) == {3}
+    assert set(find_strangers({3: shape(1.0), 7: shape(2.0)}, {3: 6.0, 7: 6.0}, most_mm=4.5)) == {7}
+    assert not find_strangers({3: shape(1.0), 7: shape(1.4)}, {3: 9.0, 7: 6.0}, most_mm=4.5)
 
 
 def test_views_are_chosen_for_their_spread():

@@ -71,8 +71,8 @@ def test_every_person_has_one_shape_and_a_head_in_every_photo(done):
     assert first["identity"] == second["identity"]
     turn = np.reshape(second["rotation"], (3, 3)) @ np.reshape(first["rotation"], (3, 3)).T
     assert abs(np.degrees(np.arctan2(turn[1, 0], turn[0, 0])) - 8) < 3
-    assert [cost["stage"] for cost in anna["costs"]] == ["mean", "points", "normals"]
-    assert all(cost["after"] < cost["before"] for cost in anna["costs"])
+    assert [cost["stage"] for cost in anna["costs"]] == ["mean", "points", "normals", "photometric"]
+    assert all((cost["after"] < cost["before"]) == (cost["refused"] is None) for cost in anna["costs"])
     assert len(rows["bert"]["faces"]) == 1
 
 
