@@ -30,8 +30,8 @@ LOCAL = SHAPE + 10
 """Unknowns of one view, the shared identity included."""
 
 
-class Term(Protocol):
-    """Residuals of one view."""
+class Weighted(Protocol):
+    """Residuals with weights."""
 
     @property
     def weight(self) -> np.ndarray:
@@ -43,6 +43,10 @@ class Term(Protocol):
         """Scale s of the cost of Cauchy."""
         ...
 
+
+class Term(Weighted, Protocol):
+    """Residuals of one view."""
+
     def residuals(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
         """Residuals (N, D)."""
         ...
@@ -52,7 +56,7 @@ class Term(Protocol):
         ...
 
 
-def cost(term: Term, residuals: np.ndarray) -> float:
+def cost(term: Weighted, residuals: np.ndarray) -> float:
     """Cost of residuals (N, D)."""
     squares = (residuals**2).sum(1) / term.robust**2
     return float(term.weight @ np.log1p(squares)) * term.robust**2 / 2
