@@ -38,7 +38,7 @@ _BEST_CORRELATION = 0.8
 _FACING = 0.3
 """Cosine between surface and line of sight below which a point is not compared."""
 
-_CHANNELS = np.float32([1.0, 0.5, 0.5])
+_CHANNELS = np.array([1.0, 0.5, 0.5], np.float32)
 """Weights of grey and of the two chroma channels."""
 
 _DARK = 0.03
