@@ -73,10 +73,9 @@ def unwrap(
     *,
     occluders: Topology,
     texels: UvMap,
-    symmetric: bool = True,
     area: FaceArea | None = None,
 ) -> Texture:
-    """Makes the texture of one part of a head.
+    """Makes the texture of one part of a head, whose left half shows the mirror image of its right half.
 
     Args:
         view: The photo.
@@ -84,7 +83,6 @@ def unwrap(
         normals_camera: (V, 3) unit vertex normals.
         occluders: Everything that may hide the part, itself included.
         texels: The part in texture space.
-        symmetric: The texture's left half shows the mirror image of what its right half shows.
         area: The face. Beyond it the texture fades to the tone of its skin. None: everything is taken.
     """
     colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
@@ -92,8 +90,7 @@ def unwrap(
     if area is not None:
         weight, tone = skin_weight(colours, seen, area)
         seen, trust = seen * weight, _TONE
-    other_seen = seen[:, ::-1] * (1 - seen) if symmetric else np.zeros_like(seen)
-    other = _match_exposure(colours, seen) if symmetric else colours
+    other, other_seen = _match_exposure(colours, seen), seen[:, ::-1] * (1 - seen)
     known = seen + other_seen
     weight = known + trust * (1 - known)
     mixed = colours * seen[..., None] + other * other_seen[..., None]

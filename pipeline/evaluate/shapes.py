@@ -3,7 +3,8 @@
     similarity   the mesh is aligned by ICP with rotation, translation and scale
     own          likewise, but with its own centimetres
     median, mean, p90   of the distances from points of the mesh to the scan, mm
-    degrees      mean angle between the normals of the mesh and of the scan beside it, after alignment
+    degrees      mean angle between the normals of the mesh and of the scan beside it, after alignment; its
+                 median leaves out lids and nostrils, where what is beside a point may be another fold
 
 The alignment leaves out the farthest tenth of the points, the figures leave out none. Millimetres after
 similarity alignment flatter a mean-like face: read them beside those of the mean face.
@@ -153,7 +154,7 @@ def score(points: np.ndarray, normals: np.ndarray, scan: Scan, start: Alignment)
 
     Returns:
         `similarity_median`, `_mean`, `_p90`, `own_median`, `_mean`, `_p90` in mm, `scale` of the
-        similarity, and `degrees`.
+        similarity, `degrees` and `degrees_median`.
     """
     result: dict[str, float] = {}
     for name, scaled in (("similarity", True), ("own", False)):
@@ -168,9 +169,11 @@ def score(points: np.ndarray, normals: np.ndarray, scan: Scan, start: Alignment)
         }
         if scaled:
             cosine = (normals @ found.rotation.T * scan.normals[nearest]).sum(1)
+            angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
             result |= {
                 "scale": found.scale,
-                "degrees": float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean()),
+                "degrees": float(angle.mean()),
+                "degrees_median": float(np.median(angle)),
             }
     return result
 

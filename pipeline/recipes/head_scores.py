@@ -45,7 +45,7 @@ _NOSE = 30
 
 _COLUMNS = (
     *("similarity_median", "similarity_mean", "similarity_p90"),
-    *("own_median", "own_mean", "own_p90", "scale", "degrees"),
+    *("own_median", "own_mean", "own_p90", "scale", "degrees", "degrees_median"),
 )
 
 
