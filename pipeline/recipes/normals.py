@@ -112,8 +112,10 @@ def draw_sheet(store: Store, config: NormalsRun, where: Sequence[str]) -> str:
 
 
 def _photos(config: NormalsRun) -> tuple[ReadBytes, DecodePhoto]:
+    from pipeline.report.sheet import THUMBNAIL_SIZE
+
     reader = PhotoReader(config.read)
-    return lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode)
+    return lambda uris: list(reader(uris)), lambda data: decode_image(data, config.decode, THUMBNAIL_SIZE)
 
 
 RECIPE = Recipe(

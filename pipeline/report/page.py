@@ -30,6 +30,7 @@ def render_page(
     *,
     worst: dict[str, list[Card]],
     spreads: list[Spread],
+    seen: int,
     selection: str = "",
     heads: str = "",
 ) -> str:
@@ -40,7 +41,8 @@ def render_page(
     and load nothing but data URIs.
 
     `worst` has faces by the reason they are shown for, `selection` the conditions that all this meets, "" for
-    a whole run, and `heads` the page of heads beside this one, if there is one.
+    a whole run, `seen` counts the photos that `spreads` and `worst` are of, and `heads` is the page of heads
+    beside this one, if there is one.
     """
     style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
@@ -58,6 +60,7 @@ def render_page(
             alerts=alerts,
             worst=worst,
             spreads=spreads,
+            seen=seen,
             selection=selection,
             heads=heads,
             style=Markup(style),

@@ -19,8 +19,13 @@ import pyarrow.parquet as pq
 from pipeline.errors import OutputError
 from pipeline.report.light_rows import COLUMNS, Condition, LightRows, light_rows
 from pipeline.report.spread import Spread, Spreads
-from pipeline.run.counts import FAILED, OK
+from pipeline.run.counts import FAILED, OK, Counts
+from pipeline.run.markers import Marker
 from pipeline.storage.store import Store
+
+SHOWN_FIELDS = "index box score landmarks points visible crop_window crop_png normal_png mask_png"
+SHOWN = ["uri", "width", "height", "sha256", *(f"faces.list.element.{name}" for name in SHOWN_FIELDS.split())]
+"""Columns that the page shows of the rows that are chosen."""
 
 ROWS_AT_ONCE = 16_384
 READ_ERRORS = (OSError, OutputError, pa.ArrowException)
@@ -72,10 +77,35 @@ class Tally:
     unreadable: list[str] = field(default_factory=list)
     """Shards that could not be read, as "name: reason"."""
 
+    def take(self, counts: Counts) -> None:
+        """Counts a whole run, of which some shards were read."""
+        self.statuses, self.faces = counts.statuses, counts.found.total()
+        self.problems = {
+            code: Problem(code, number, counts.examples.get(code, []))
+            for code, number in counts.error_codes.items()
+        }
+
     @property
     def photos(self) -> int:
         """Number of rows: one per input photo."""
         return self.statuses.total()
+
+
+def some_shards(markers: Iterable[Marker], most: int = 12) -> list[int]:
+    """Returns the shards that the page of a run is drawn from, in order: all, or of many an even choice.
+
+    Args:
+        markers: What is committed.
+        most: Most shards with a face, and most with a photo without one.
+    """
+    ranked = sorted(markers, key=lambda marker: _uniform(np.array([marker.shard]), np.zeros(1)).item())
+    with_faces = [marker.shard for marker in ranked if marker.counts.statuses[OK]]
+    without = [
+        marker.shard
+        for marker in ranked
+        if marker.counts.records > marker.counts.statuses[OK] + marker.counts.statuses[FAILED]
+    ]
+    return sorted({*with_faces[:most], *without[:most]})
 
 
 def tally_records(  # noqa: PLR0917
@@ -201,7 +231,7 @@ class _Sample:
 def read_rows(
     store: Store, shards: list[str], places: Iterable[Place], rows_at_once: int = 32
 ) -> dict[Place, dict[str, Any]]:
-    """Reads whole rows, images included, row group by row group.
+    """Reads what the page shows of some rows, row group by row group.
 
     Returns:
         The rows in reading order, without those that cannot be read.
@@ -224,7 +254,7 @@ def _rows_of_group(
     file: pq.ParquetFile, row_group: int, rows: set[int], rows_at_once: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     first_row = 0
-    for batch in file.iter_batches(rows_at_once, row_groups=[row_group]):
+    for batch in file.iter_batches(rows_at_once, row_groups=[row_group], columns=SHOWN):
         for row in range(first_row, first_row + batch.num_rows):
             if row in rows:
                 yield row, batch.slice(row - first_row, 1).to_pylist()[0]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.errors import ImageError
+from pipeline.processes import available_cpus
 from pipeline.report.facts import run_facts
 from pipeline.report.light_rows import parse_condition
 from pipeline.report.page import render_page
 from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
 from pipeline.report.spread import pace
-from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, tally_records
-from pipeline.run.markers import committed_shards, read_markers, records_name
+from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, some_shards, tally_records
+from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
 from pipeline.storage.store import Store
 
 PAGE = "report/index.html"
@@ -28,9 +30,6 @@ FACELESS = 12
 
 EXAMPLES = 5
 """Most examples of each error code."""
-
-THUMBNAIL_SIZE = 480
-"""Longer side of the photos' thumbnails in pixels."""
 
 
 def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
@@ -63,34 +62,43 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
     state = json.loads(store.read("run.json"))
     run = run_facts(state)
     committed = committed_shards(store)
-    shards = [records_name(shard) for shard in sorted(committed)]
+    markers = [] if where else read_markers(store, committed)
+    shards = [records_name(shard) for shard in (sorted(committed) if where else some_shards(markers))]
     faceless = FACES if where else FACELESS
     tally = tally_records(store, shards, FACES, EXAMPLES, faceless, conditions)
+    seen = tally.photos
+    if not where:
+        tally.take(add_up(markers))
     if where or tally.faces <= WORST_OF_EACH:
         tally.worst = {}  # what is shown is what was asked for, or all there is
     worst = [place for places in tally.worst.values() for place, _ in places]
     rows = read_rows(store, shards, [*tally.shown, *tally.faceless, *worst])
-    thumbnails = thumbnails_of(list(rows.values()), read, decode, THUMBNAIL_SIZE)
-    photos = {
-        place: photo_of(row, thumbnail)
-        for (place, row), thumbnail in zip(rows.items(), thumbnails, strict=True)
-    }
     lost: list[Place] = []
+    with ThreadPoolExecutor(available_cpus(), "facet-report") as pool:
+        thumbnails = thumbnails_of(list(rows.values()), read, decode, pool)
+        photos = {
+            place: photo_of(row, thumbnail)
+            for (place, row), thumbnail in zip(rows.items(), thumbnails, strict=True)
+        }
 
-    def cards_of(faces: Iterable[tuple[Place, int]]) -> Iterator[Card]:
-        for place, position in faces:
+        def card(face: tuple[Place, int]) -> Card | None:
+            place, position = face
             try:
-                yield card_of(rows[place], position, photos[place], run.convention)
+                return card_of(rows[place], position, photos[place], run.convention)
             except (KeyError, ImageError):
                 lost.append(place)
+                return None
 
-    shown = ((place, position) for place, positions in tally.shown.items() for position in positions)
-    cards = list(cards_of(shown))
-    worst_cards = {reason: list(cards_of(faces)) for reason, faces in tally.worst.items()}
+        def cards_of(faces: Iterable[tuple[Place, int]]) -> list[Card]:
+            return [made for made in pool.map(card, faces) if made]
+
+        shown = ((place, position) for place, positions in tally.shown.items() for position in positions)
+        cards = cards_of(shown)
+        worst_cards = {reason: cards_of(faces) for reason, faces in tally.worst.items()}
     alerts = [f"The records {reason}" for reason in tally.unreadable]
     if lost:
         alerts.append(f"Faces whose images could not be read back from the records: {len(lost)}.")
-    over_time = None if where else pace(read_markers(store, committed), state["started"])
+    over_time = None if where else pace(markers, state["started"])
     return render_page(
         run,
         tally,
@@ -98,6 +106,7 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
         [photos[place] for place in tally.faceless if place in photos],
         alerts,
         worst=worst_cards,
+        seen=seen,
         spreads=[*tally.spreads, *([over_time] if over_time else [])],
         selection=" and ".join(where),
         heads=HEADS if not where and HEADS in store.names("report") else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
@@ -23,7 +24,7 @@ from pipeline.report.light import fit_light, harmonics, srgb_to_linear
 from pipeline.report.light_rows import parse_condition
 from pipeline.report.sheet import card_of, photo_of, short_name
 from pipeline.report.spread import pace
-from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, tally_records
+from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, some_shards, tally_records
 from pipeline.report.write import FACES, make_report, write_report
 from pipeline.run.counts import Counts
 from pipeline.run.markers import Marker
@@ -83,6 +84,20 @@ class TestTally:
         assert [uri for uri, _ in tally.problems["truncated"].examples] == [f"{n}.jpg" for n in range(5)]
         assert tally.problems["truncated"].count == 9
 
+    def test_a_large_run_is_drawn_from_some_shards(self):
+        def marker(shard, **statuses):
+            return Marker(shard, Counts(records=sum(statuses.values()), statuses=Counter(statuses)), [], "s")
+
+        failed_alone = [marker(shard, failed=9) for shard in range(50)]
+        assert some_shards(failed_alone) == []
+        few = [marker(50, ok=3), marker(51, no_face=1), marker(52, ok=2, no_face=4)]
+        assert some_shards([*failed_alone, *few]) == [50, 51, 52]
+        many = [marker(shard, ok=5, no_face=5) for shard in range(1000)]
+        chosen = some_shards(many)
+        assert len(chosen) == 12
+        assert chosen == some_shards(many[::-1])
+        assert 250 < np.mean(chosen) < 750
+
     def test_the_choice_is_even_and_does_not_depend_on_the_order(self, tmp_path):
         one = face()
         rows = [ok(n, f"{n}.jpg", [one]) for n in range(300)]
@@ -91,7 +106,8 @@ class TestTally:
         chosen = []
         for store, count in ((forwards, 2), (backwards, 1)):
             tally = tally_records(store, names(count), 60, 5, 5)
-            chosen.append(sorted(row["id"] for row in read_rows(store, names(count), tally.shown).values()))
+            found = read_rows(store, names(count), tally.shown).values()
+            chosen.append(sorted(int(row["uri"].removesuffix(".jpg")) for row in found))
         assert chosen[0] == chosen[1]
         assert len(chosen[0]) == 60
         # 60 of 300 drawn evenly: each third has about 20 of them, within three standard deviations.
@@ -381,7 +397,7 @@ class TestPage:
         (tmp_path / "records" / "shard-00001.parquet").write_bytes(b"nothing")
         page = Elements(self.page(store))
         assert "shard-00001.parquet" in page.text
-        assert "1 face in 1 photo" in page.text
+        assert "2 faces in 2 photos" in page.text
 
     def test_the_same_run_gives_the_same_page(self, tmp_path):
         one = face()
