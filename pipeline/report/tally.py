@@ -6,9 +6,11 @@ little memory as a run of ten.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,6 @@ SHOWN_FIELDS = "index box score landmarks points visible crop_window crop_png no
 SHOWN = ["uri", "width", "height", "sha256", *(f"faces.list.element.{name}" for name in SHOWN_FIELDS.split())]
 """Columns that the page shows of the rows that are chosen."""
 
-ROWS_AT_ONCE = 16_384
 READ_ERRORS = (OSError, OutputError, pa.ArrowException)
 FACES_OF_ONE_PHOTO = 4
 """As many faces of one photo come first; its others are shown only when there is room left."""
@@ -130,11 +131,13 @@ def tally_records(  # noqa: PLR0917
         where: Conditions that photos and faces must meet, all of them, to count and to be shown.
     """
     tally, spreads = Tally(), Spreads()
+    starts: dict[int, list[int]] = {}
     face_sample, faceless_sample = _Sample(faces), _Sample(faceless)
     worst = {reason: _Sample(WORST_OF_EACH) for reason in WORST}
     for number, shard in enumerate(shards):
         try:
-            for place, batch in _light_batches(store, shard, number):
+            starts[number], batches = _light_batches(store, shard)
+            for batch in batches:
                 some = light_rows(batch)
                 rows, chosen = np.ones(len(batch), bool), np.ones(len(some.rows), bool)
                 for condition in where:
@@ -146,32 +149,35 @@ def tally_records(  # noqa: PLR0917
                 tally.faces += int(chosen.sum())
                 _add_problems(tally.problems, counted.filter(pc.equal(counted["status"], FAILED)), examples)
                 spreads.add(some, rows, chosen)
-                _offer_faces(face_sample, place, some, chosen)
-                _offer_faceless(faceless_sample, place, some, rows)
+                _offer_faces(face_sample, number, some, chosen)
+                _offer_faceless(faceless_sample, number, some, rows)
                 for reason, (name, sign) in WORST.items():
                     known = np.flatnonzero(chosen & ~np.isnan(some.of_face[name]))
                     worst[reason].offer(
-                        sign * some.of_face[name][known], place, some.rows[known], some.positions[known]
+                        sign * some.of_face[name][known], number, some.rows[known], some.positions[known]
                     )
         except READ_ERRORS as error:
             tally.unreadable.append(f"{shard.rsplit('/', 1)[-1]}: {error}")
-    for place, position in sorted(face_sample.items()):
+
+    def places(sample: _Sample) -> Iterator[tuple[Place, int]]:
+        for shard, row, position in sample.entries.tolist():
+            group = bisect_right(starts[shard], row) - 1
+            yield Place(shard, group, row - starts[shard][group]), position
+
+    for place, position in sorted(places(face_sample)):
         tally.shown.setdefault(place, []).append(position)
-    tally.faceless = sorted(place for place, _ in faceless_sample.items())
-    tally.worst = {reason: sample.items() for reason, sample in worst.items() if len(sample.keys)}
+    tally.faceless = sorted(place for place, _ in places(faceless_sample))
+    tally.worst = {reason: list(places(sample)) for reason, sample in worst.items() if len(sample.keys)}
     tally.spreads = spreads.spreads()
     return tally
 
 
-def _light_batches(store: Store, shard: str, number: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
-    """Yields batches of a shard without its images, each with the place of its first row."""
+def _light_batches(store: Store, shard: str) -> tuple[list[int], list[pa.RecordBatch]]:
+    """Returns the first row of every row group of a shard, and its rows without images, all in one batch."""
     with store.open(shard) as opened:
         file = pq.ParquetFile(opened)
-        for row_group in range(file.num_row_groups):
-            first_row = 0
-            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=COLUMNS):
-                yield Place(number, row_group, first_row), batch
-                first_row += batch.num_rows
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        return [0, *accumulate(sizes)], file.read(columns=COLUMNS).combine_chunks().to_batches()
 
 
 def _add_problems(problems: dict[str, Problem], failed: pa.RecordBatch, examples: int) -> None:
@@ -184,16 +190,16 @@ def _add_problems(problems: dict[str, Problem], failed: pa.RecordBatch, examples
             problem.examples += [(row["uri"], row["error_message"] or "") for row in rows]
 
 
-def _offer_faces(sample: _Sample, first: Place, some: LightRows, chosen: np.ndarray) -> None:
+def _offer_faces(sample: _Sample, shard: int, some: LightRows, chosen: np.ndarray) -> None:
     rows, positions = some.rows[chosen], some.positions[chosen]
     later = (positions >= FACES_OF_ONE_PHOTO).astype(np.float64)
-    sample.offer(later + _uniform(some.ids[rows], positions), first, rows, positions)
+    sample.offer(later + _uniform(some.ids[rows], positions), shard, rows, positions)
 
 
-def _offer_faceless(sample: _Sample, first: Place, some: LightRows, counted: np.ndarray) -> None:
+def _offer_faceless(sample: _Sample, shard: int, some: LightRows, counted: np.ndarray) -> None:
     found = pc.is_in(some.batch["status"], pa.array([OK, FAILED])).to_numpy(zero_copy_only=False)
     rows = np.flatnonzero(counted & ~found)
-    sample.offer(_uniform(some.ids[rows], rows * 0), first, rows, rows * 0)
+    sample.offer(_uniform(some.ids[rows], rows * 0), shard, rows, rows * 0)
 
 
 def _value_counts(column: pa.Array) -> dict[str, int]:
@@ -215,17 +221,14 @@ class _Sample:
     def __init__(self, size: int):
         self.size = size
         self.keys = np.empty(0)
-        self.entries = np.empty((0, 4), np.int64)  # shard, row group, row, position
+        self.entries = np.empty((0, 3), np.int64)  # shard, row in it, position
 
-    def offer(self, keys: np.ndarray, first: Place, rows: np.ndarray, positions: np.ndarray) -> None:
-        offered = np.broadcast_arrays(first.shard, first.row_group, first.row + rows, positions)
+    def offer(self, keys: np.ndarray, shard: int, rows: np.ndarray, positions: np.ndarray) -> None:
+        offered = np.broadcast_arrays(shard, rows, positions)
         self.keys = np.concatenate([self.keys, keys])
         self.entries = np.concatenate([self.entries, np.stack(offered, axis=1).astype(np.int64)])
         kept = np.argsort(self.keys, kind="stable")[: self.size]
         self.keys, self.entries = self.keys[kept], self.entries[kept]
-
-    def items(self) -> list[tuple[Place, int]]:
-        return [(Place(shard, group, row), position) for shard, group, row, position in self.entries.tolist()]
 
 
 def read_rows(
