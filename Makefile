@@ -19,6 +19,8 @@ demo: $(VENV)/installed
 	@$(BIN)/python tests/demo_photos.py demo/photos
 	$(BIN)/facet normals demo/photos demo/out --engine ray
 	$(BIN)/facet details demo/photos/astronaut.jpg demo/heads --export glb
+	$(BIN)/facet multiview tests/photos/person demo/person
+	@echo "One head in three photos: demo/person/report/heads.html"
 	@echo "A head: demo/heads/report/heads.html, and a folder in demo/heads/heads."
 	@echo "Look at demo/out/report/index.html in a browser; the records are in demo/out/records."
 
