@@ -29,8 +29,9 @@ class PersonConfig(Section):
         most_angle: Degrees on average between a photo's normals and the head fitted to it alone, beyond which
             the photo is left out.
         most_different: How far its head by itself may be from the others', root mean square of vertices in
-            mm, beyond which a photo is taken for somebody else's. Of 31 pairs of photos of the same person 2
-            were farther apart than 4.2, of 159 pairs of different people 60.
+            mm, beyond which a photo is taken for somebody else's. Of 36 pairs of renders of one person
+            none was farther apart than 3.8, of 594 pairs of different people one in twenty than 4.5: only
+            quite another head is noticed.
     """
 
     most_photos: int = Field(default=12, ge=1, le=64)
