@@ -23,7 +23,7 @@ from pipeline.faces.points import DENSE
 from pipeline.images.png import decode_png, encode_png
 from pipeline.recipes.crop_stage import NO_FACE, POINTS_FIELDS
 from pipeline.run.items import Item
-from pipeline.run.recipe import RecordFormat
+from pipeline.run.recipe import FileBeside, RecordFormat
 from pipeline.run.records import PLACE, field, outcome
 
 GREY, RGB = 0, 2
@@ -72,6 +72,9 @@ SCHEMA = pa.schema(
     ]
 )
 """Schema of the files in records/; every field carries its description as metadata."""
+
+IMAGES = {"all": ("crop", "normal", "mask"), "normals": ("normal", "mask"), "none": ()}
+"""What `output.images` and `output.file_images` say -> kinds of images."""
 
 MAX_STEM = 40
 """Characters of a photo's name in those of its files."""
@@ -126,12 +129,32 @@ def file_stem(row: dict[str, Any]) -> str:
     return f"{stem or 'photo'}-{row['id'] & (1 << 40) - 1:010x}"
 
 
-def png_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    """Yields (file name, PNG) of every crop, normal map and mask of some records: NAME-ID-FACE-KIND.png."""
+def png_files(table: pa.Table, config: Any) -> Iterator[FileBeside]:
+    """Yields the PNG files of some records, NAME-ID-FACE-KIND.png, as `output.file_images` says."""
     for row in table.select(["id", "uri", "faces"]).to_pylist():
         for face in row["faces"]:
-            for kind in ("crop", "normal", "mask"):
-                yield f"{file_stem(row)}-{face['index']}-{kind}.png", face[f"{kind}_png"]
+            for kind in IMAGES[config.output.file_images]:
+                name = f"{file_stem(row)}-{face['index']}-{kind}.png"
+                yield FileBeside(name, row["id"], row["uri"], face[f"{kind}_png"])
+
+
+def keep_images(table: pa.Table, config: Any) -> pa.Table:
+    """Returns records with those images of faces alone that `output.images` says."""
+    kept = IMAGES[config.output.images]
+    dropped = [f"{kind}_png" for kind in IMAGES["all"] if kind not in kept]
+    if not dropped:
+        return table
+    place = table.schema.get_field_index("faces")
+    faces = table["faces"].combine_chunks()
+    flat = faces.flatten()
+    parts = [
+        pa.nulls(len(flat), kind.type) if kind.name in dropped else flat.field(kind.name)
+        for kind in flat.type
+    ]
+    offsets = np.concatenate([[0], np.cumsum(faces.value_lengths().to_numpy())])
+    structs = pa.StructArray.from_arrays(parts, fields=list(flat.type))
+    column = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), structs).cast(faces.type)
+    return table.set_column(place, table.schema.field(place), column)
 
 
 def check_faces(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:
@@ -141,7 +164,9 @@ def check_faces(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[st
             if not row[name]:
                 yield f"has no {name}"
     for place, face in enumerate(row["faces"]):
-        needed = [name for name in FACE.names if name not in POINTS_FIELDS]
+        kept = IMAGES[config.output.images]
+        dropped = [f"{kind}_png" for kind in IMAGES["all"] if kind not in kept]
+        needed = [name for name in FACE.names if name not in (*POINTS_FIELDS, *dropped)]
         lacking = [name for name in needed if face is None or face[name] is None]
         if lacking:
             yield f"has a face without {', '.join(lacking)}"
@@ -150,7 +175,7 @@ def check_faces(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[st
             yield f"has face {face['index']} in place {place}"
         yield from (f"has a face {reason}" for reason in _check_geometry(face, row["width"], row["height"]))
         yield from (f"has a face {reason}" for reason in _check_points(face))
-        yield from (f"has a face {reason}" for reason in _check_images(face, config.output.bits, thorough))
+        yield from (f"has a face {reason}" for reason in _check_images(face, config.output, thorough))
 
 
 def _check_geometry(face: dict[str, Any], width: int | None, height: int | None) -> Iterator[str]:
@@ -188,10 +213,14 @@ def _is_rotation(matrix: np.ndarray) -> bool:
     return np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3)
 
 
-def _check_images(face: dict[str, Any], bits: int, lengths: bool) -> Iterator[str]:
+def _check_images(face: dict[str, Any], output: Any, lengths: bool) -> Iterator[str]:
     images: dict[str, np.ndarray] = {}
-    for name, depth, colour in (("crop", 8, RGB), ("normal", bits, RGB), ("mask", 8, GREY)):
+    for name, depth, colour in (("crop", 8, RGB), ("normal", output.bits, RGB), ("mask", 8, GREY)):
         data = face[f"{name}_png"]
+        if name not in IMAGES[output.images]:
+            if data is not None:
+                yield f"with a {name}_png that was not asked for"
+            continue
         header = struct.pack(">IIBB", CROP_SIZE, CROP_SIZE, depth, colour)
         if data[16:26] != header:
             yield f"whose {name}_png is no PNG of {CROP_SIZE}x{CROP_SIZE} pixels of the right kind"
@@ -205,7 +234,7 @@ def _check_images(face: dict[str, Any], bits: int, lengths: bool) -> Iterator[st
         yield "whose mask has values other than 0 and 255"
     if lengths and mask is not None and normals is not None:
         off = length_error(normals[mask == 255])
-        if off > allowed_length_error(bits):
+        if off > allowed_length_error(output.bits):
             yield f"whose normals are not of unit length: off by up to {off:.3g}"
 
 
@@ -234,6 +263,7 @@ FORMAT = RecordFormat(
     finish=encode_faces,
     told_apart_by=landmarks_of,
     files=png_files,
+    kept=keep_images,
     check=check_faces,
     bytes_per_photo=200_000,
 )

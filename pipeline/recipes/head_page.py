@@ -53,6 +53,8 @@ def write_heads(store: Store, config: NormalsRun, kit: HeadKit) -> bool:
     for row in rows_with_heads(store):
         faces = [face for face in row["faces"] if face["head"]][:HEADS_OF_ONE_PHOTO]
         photo = _photo(row, reader, config) if faces else None
+        if photo is None:
+            faces = [face for face in faces if face["crop_png"]]
         for face in faces:
             head = read_head(face["head"], row["width"], row["height"], kit)
             views.append(_view(row, face, head, photo))

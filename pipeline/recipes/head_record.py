@@ -23,6 +23,7 @@ from pipeline.fitting.head import EXPRESSION, IDENTITY, PIVOT, FitHead
 from pipeline.fitting.views import Points, ViewState
 from pipeline.images.png import decode_png
 from pipeline.recipes import face_record
+from pipeline.run.recipe import FileBeside
 from pipeline.run.records import field
 
 FIT_FAILED = "fit_failed"
@@ -137,17 +138,18 @@ def pictures_of(found: dict[str, Any]) -> HeadPictures:
     return HeadPictures(**{name: found[name] for name in _PICTURES})
 
 
-def head_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    """Yields (file name, content) of the pictures of every face and head of some records."""
+def head_files(table: pa.Table, config: Any) -> Iterator[FileBeside]:
+    """Yields the files of the pictures of every face and head of some records."""
     for number in range(len(table)):
         of_row = table.slice(number, 1)
-        yield from face_record.png_files(of_row)
+        yield from face_record.png_files(of_row, config)
         (row,) = of_row.select(["id", "uri", "faces"]).to_pylist()
         for face in row["faces"]:
             for name in _PICTURES if face["head"] else ():
                 kind, _, ending = name.rpartition("_")
                 ending = ending.replace("jpeg", "jpg")
-                yield f"{face_record.file_stem(row)}-{face['index']}-{kind}.{ending}", face["head"][name]
+                file = f"{face_record.file_stem(row)}-{face['index']}-{kind}.{ending}"
+                yield FileBeside(file, row["id"], row["uri"], face["head"][name])
 
 
 def check_heads(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[str]:

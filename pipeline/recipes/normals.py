@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.faces.detect import DetectConfig, detector_name
 from pipeline.images.decode import DecodeConfig, decode_image
@@ -30,12 +30,25 @@ class NormalsOutputConfig(OutputConfig):
     """What is written.
 
     Attributes:
+        images: Which images of a face the records hold: its crop, normals and mask; no crop; or none.
+        file_images: The same of the files beside the records, where `files` asks for them.
         bits: Depth of the normals' PNGs.
         convention: Axes of the normals' PNGs.
     """
 
+    images: Literal["all", "normals", "none"] = "all"
+    file_images: Literal["all", "normals"] = "all"
     bits: Literal[8, 16] = 8
     convention: Convention = "opengl"
+
+    @model_validator(mode="after")
+    def _tars_are_made_of_records(self) -> Self:
+        # A retry writes the tar of its shard anew.
+        if self.files == "tar" and self.images not in ("all", self.file_images):
+            raise ValueError(
+                f"files=tar with file_images={self.file_images} needs images={self.file_images} or all"
+            )
+        return self
 
 
 class NormalsRun(RunConfig):

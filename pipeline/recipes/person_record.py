@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.recipes import head_record
 from pipeline.recipes.crop_stage import NO_FACE
 from pipeline.recipes.face_record import SCHEMA as PHOTO_SCHEMA
+from pipeline.run.recipe import FileBeside
 from pipeline.run.records import PLACE, field, outcome
 
 _FACTS = ("width", "height", "focal_mm", "focal_35mm")
@@ -115,12 +116,13 @@ def check_person(row: dict[str, Any], config: Any, thorough: bool) -> Iterator[s
         )
 
 
-def person_files(table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    """Yields (file name, content) of the pictures of every head, named after its photo's identifier."""
+def person_files(table: pa.Table, config: Any) -> Iterator[FileBeside]:
+    """Yields the files of the pictures of every head, named after its photo's identifier."""
     for number in range(len(table)):
         (row,) = table.slice(number, 1).to_pylist()
         for of_photo in photo_rows(row):
-            yield from head_record.head_files(pa.Table.from_pylist([of_photo]))
+            for file in head_record.head_files(pa.Table.from_pylist([of_photo]), config):
+                yield file._replace(id=row["id"])
 
 
 def itself(table: pa.Table) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import ImageError
+from pipeline.errors import DecodeError, ImageError
 from pipeline.images.png import decode_png
 from pipeline.normals.encoding import SIGNS, Convention, decode_normals
 from pipeline.pixels import resize
@@ -31,6 +31,8 @@ PHOTOS_AT_ONCE = 8
 
 THUMBNAIL_SIZE = 480
 """Longer side of the photos' thumbnails in pixels."""
+
+GREY = 128
 
 _OPEN, _CLOSED = False, True
 _LINES = [
@@ -122,8 +124,12 @@ def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: C
     if face["points"] is not None:
         points = np.reshape(face["points"], (-1, 3))[:, :2] + 0.5
         seen = np.asarray(face["visible"]) > 127
-    crop = _eight_bits(decode_png(face["crop_png"]))
+    if face["normal_png"] is None:
+        raise DecodeError("The record holds no normals.")
     normals = decode_png(face["normal_png"])
+    crop = np.full(normals.shape, GREY, np.uint8)  # where records hold no crops
+    if face["crop_png"]:
+        crop = _eight_bits(decode_png(face["crop_png"]))
     mask = np.full(normals.shape[:2], 255, np.uint8)
     if face["mask_png"]:
         mask = np.where(decode_png(face["mask_png"]) > 0, 255, 0).astype(np.uint8)

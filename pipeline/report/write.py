@@ -65,11 +65,12 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
     markers = [] if where else read_markers(store, committed)
     shards = [records_name(shard) for shard in (sorted(committed) if where else some_shards(markers))]
     faceless = FACES if where else FACELESS
-    tally = tally_records(store, shards, FACES, EXAMPLES, faceless, conditions)
+    has_images = state["config"]["output"].get("images") != "none"
+    tally = tally_records(store, shards, FACES if has_images else 0, EXAMPLES, faceless, conditions)
     seen = tally.photos
     if not where:
         tally.take(add_up(markers))
-    if where or tally.faces <= WORST_OF_EACH:
+    if where or not has_images or tally.faces <= WORST_OF_EACH:
         tally.worst = {}  # what is shown is what was asked for, or all there is
     worst = [place for places in tally.worst.values() for place, _ in places]
     rows = read_rows(store, shards, [*tally.shown, *tally.faceless, *worst])
@@ -96,6 +97,8 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
         cards = cards_of(shown)
         worst_cards = {reason: cards_of(faces) for reason, faces in tally.worst.items()}
     alerts = [f"The records {reason}" for reason in tally.unreadable]
+    if not has_images:
+        alerts.append("The records of this run hold no images (output.images): there are no faces to show.")
     if lost:
         alerts.append(f"Faces whose images could not be read back from the records: {len(lost)}.")
     over_time = None if where else pace(markers, state["started"])

@@ -17,7 +17,7 @@ from pipeline.images.items import ListedItem
 from pipeline.run import records
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import FAILED, OK, Counts
-from pipeline.run.markers import Marker, file_sizes, files_folder, find_marker, records_name, tar_name
+from pipeline.run.markers import Marker, file_sizes, files_folder, find_marker, shard_files, tar_name
 from pipeline.run.plan_photos import shard_items
 from pipeline.run.recipe import Recipe
 from pipeline.run.shards import open_hashed
@@ -30,7 +30,7 @@ THOROUGH_EVERY = 8
 MOST_REASONS = 5
 """Reasons kept per shard: one fault is often in every row."""
 
-Files = list[tuple[str, int]]
+Files = list[tuple[str, int | None]]
 """Names of files with their sizes in bytes."""
 
 
@@ -73,7 +73,7 @@ def check_shard(work: Work, shard: int) -> ShardCheck:
         return found
     if marker.shard != shard:
         found.add(f"its marker is that of shard {marker.shard}")
-    names = [records_name(shard), *([tar_name(shard)] if beside == "tar" else [])]
+    names = shard_files(shard, beside)
     if sorted(file.name for file in marker.files) != sorted(names):
         found.add(f"its marker does not name {' and '.join(names)} alone")
     files = _check_file(found, store, marker, names[0], lambda file: _check_records(found, file, items, work))
@@ -81,8 +81,10 @@ def check_shard(work: Work, shard: int) -> ShardCheck:
         return found
     for line in _differences(found.counts, marker.counts):
         found.add(line)
+    for name in names[1:2]:
+        _check_file(found, store, marker, name, lambda file: None)
     if beside == "tar":
-        _check_file(found, store, marker, names[1], lambda file: _check_tar(found, file, files))
+        _check_file(found, store, marker, names[2], lambda file: _check_tar(found, file, files))
     elif beside == "folder":
         _check_folder(found, store, files)
     return found
@@ -132,7 +134,10 @@ def _check_records(
                 ids.append(row["id"])
             if not duplicates.mark(table)["duplicate_of"].equals(table["duplicate_of"]):
                 found.add(f"its duplicates are not what duplicate_of says, before row {len(ids)}")
-            files += [(name, len(data or b"")) for name, data in form.files(table)]
+            files += [
+                (file.name, None if file.content is None else len(file.content))
+                for file in form.files(table, work.config)
+            ]
     except (pa.ArrowException, OSError) as error:
         found.add(f"its records cannot be read: {' '.join(str(error).split())}")
         return None
@@ -200,5 +205,5 @@ def _check_folder(found: ShardCheck, store: Store, files: Files) -> None:
     sizes = file_sizes(store, files_folder(found.shard)) if files else {}
     if missing := [name for name, _ in files if name not in sizes]:
         found.add(f"{len(missing):,} files are missing in {files_folder(found.shard)}, {missing[0]} first")
-    if cut := [name for name, size in files if sizes.get(name, size) != size]:
+    if cut := [name for name, size in files if size is not None and sizes.get(name, size) != size]:
         found.add(f"{len(cut):,} files in {files_folder(found.shard)} are not whole, {cut[0]} first")

@@ -62,9 +62,25 @@ def tar_name(shard: int) -> str:
     return f"files/shard-{shard:05d}.tar"
 
 
+def index_name(shard: int) -> str:
+    """Returns the name of the list of a shard's files: which photo each is of."""
+    return f"files/shard-{shard:05d}.csv"
+
+
 def files_folder(shard: int) -> str:
     """Returns the name of the folder of a shard's loose files."""
     return f"files/shard-{shard:05d}"
+
+
+def shard_files(shard: int, beside: str) -> list[str]:
+    """Returns the names of a shard's files, but for loose ones.
+
+    Args:
+        shard: Number of the shard.
+        beside: What lies beside the records; see `pipeline.run.config.OutputConfig`.
+    """
+    names = {"none": [], "folder": [index_name(shard)], "tar": [index_name(shard), tar_name(shard)]}
+    return [records_name(shard), *names[beside]]
 
 
 def marker_name(shard: int) -> str:

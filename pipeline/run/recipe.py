@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -74,6 +74,23 @@ class Stage:
     isolated: bool = False
 
 
+class FileBeside(NamedTuple):
+    """A file that lies beside the records: its name, the item and the photo it is of, and its content.
+
+    Read back from records that were told not to hold it, its content is None.
+    """
+
+    name: str
+    id: int
+    uri: str
+    content: bytes | None
+
+
+def as_it_is(table: pa.Table, config: Any) -> pa.Table:
+    """Returns all that is known."""
+    return table
+
+
 @dataclass(frozen=True)
 class RecordFormat:
     """What the records of a recipe look like.
@@ -88,7 +105,8 @@ class RecordFormat:
             encoded here.
         told_apart_by: Yields for every row what tells its result from that of other photos of the same
             bytes.
-        files: Yields (name, content) of the files that lie beside some records, if they are asked for.
+        files: Yields the files that lie beside some records, if they are asked for; takes the configuration.
+        kept: Returns what of some records is written; takes the configuration.
         check: Yields what is wrong with a row, to be read after the item's name; takes row, configuration,
             and whether to look thoroughly.
         bytes_per_photo: About what a photo takes.
@@ -101,9 +119,10 @@ class RecordFormat:
     parquet: dict[str, Any] = field(default_factory=dict)
     finish: Callable[[Any, Any], None] = leave
     told_apart_by: Callable[[pa.Table], Iterator[str]] = all_alike
-    files: Callable[[pa.Table], Iterator[tuple[str, bytes]]] = none_of
+    files: Callable[[pa.Table, Any], Iterator[FileBeside]] = none_of
     check: Callable[[dict[str, Any], Any, bool], Iterator[str]] = none_of
     bytes_per_photo: int = 10_000
+    kept: Callable[[pa.Table, Any], pa.Table] = as_it_is
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Parts and shards: how finished work becomes part of a run's output.
 
 A chunk's records are written as a part under _work/. When all parts of a shard are there they are joined
-to records/shard-00042.parquet (and files/shard-00042...), and at the very last its marker is written, which
-alone makes the shard exist; see `markers`.
+to records/shard-00042.parquet (and files/shard-00042... with an index), and at the very last its marker is
+written, which alone makes the shard exist; see `markers`.
 
 When single items of a committed shard are tried again, the parts hold those items alone and take the
 place of their old records. The marker is removed before anything else changes, so that whoever looks at
@@ -11,6 +11,7 @@ markers never sees old and new mixed.
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import io
@@ -34,7 +35,7 @@ from pipeline.run.markers import (
     find_marker,
     marker_name,
     records_name,
-    tar_name,
+    shard_files,
     unsound,
     write_marker,
 )
@@ -106,27 +107,35 @@ def _write_shard(
     Returns:
         What the rows add up to, and the files, without loose ones.
     """
-    store, form, beside = work.store, work.recipe.record, work.config.output.files
+    store, form, config = work.store, work.recipe.record, work.config
+    beside = config.output.files
     total = Counts()
+    names = shard_files(shard, beside)
+    index = io.StringIO()
+    listed = csv.writer(index, lineterminator="\n")
+    listed.writerow(["file", "uri", "id"])
     with ExitStack() as stack:
-        created = [stack.enter_context(store.create(records_name(shard)))]
-        if beside == "tar":
-            created.append(stack.enter_context(store.create(tar_name(shard))))
+        created = [stack.enter_context(store.create(name)) for name in names]
         with ExitStack() as inner:
             writer = inner.enter_context(pq.ParquetWriter(created[0], form.schema, **form.parquet))
-            tar = inner.enter_context(_open_tar(created[1])) if beside == "tar" else None
+            tar = inner.enter_context(_open_tar(created[-1])) if beside == "tar" else None
             duplicates = records.DuplicateFinder(form)
             for rows, new in tables:
                 table = duplicates.mark(rows)
-                writer.write_table(table)
+                writer.write_table(form.kept(table, config))
                 total += count_table(table, form)
-                if tar:
-                    _add_files(tar, form.files(table))
-                elif beside == "folder":
-                    for name, data in form.files(new):
-                        store.write(f"{files_folder(shard)}/{name}", data)
-    names = (records_name(shard), tar_name(shard))
-    files = [WrittenFile(name, file.size, file.sha256) for name, file in zip(names, created, strict=False)]
+                if beside == "none":
+                    continue
+                fresh = set(new["id"].to_pylist())
+                for name, number, uri, content in form.files(table, config):
+                    listed.writerow([name, uri, number])
+                    if tar:
+                        _add_file(tar, name, content or b"")
+                    elif number in fresh:
+                        store.write(f"{files_folder(shard)}/{name}", content or b"")
+        if beside != "none":
+            created[1].write(index.getvalue().encode())
+    files = [WrittenFile(name, file.size, file.sha256) for name, file in zip(names, created, strict=True)]
     return total, files
 
 
@@ -239,11 +248,10 @@ def _replace_rows(old: pa.Table, new: pa.Table) -> pa.Table:
     return pa.concat_tables([old, new]).combine_chunks().take(order)
 
 
-def _add_files(tar: tarfile.TarFile, files: Iterable[tuple[str, bytes]]) -> None:
-    for name, data in files:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
+def _add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
 
 
 def _open_tar(file: HashedFile) -> tarfile.TarFile:

@@ -20,7 +20,7 @@ from pipeline.run.check import ShardCheck, check_shard
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import Counts
 from pipeline.run.logs import found_text
-from pipeline.run.markers import committed_shards, files_folder, marker_name, records_name, tar_name
+from pipeline.run.markers import committed_shards, files_folder, marker_name, shard_files
 from pipeline.run.plan import Plan, leftovers, read_plan
 from pipeline.run.plan_photos import count_images
 from pipeline.run.progress import Progress
@@ -174,10 +174,8 @@ def _make_checker(work: Work) -> Callable[[int], ShardCheck]:
 
 def _leftovers(store: Store, plan: Plan, done: set[int], config: RunConfig) -> list[str]:
     """Returns files without a marker, and what planners left that were killed."""
-    known = {records_name(shard) for shard in done}
-    if config.output.files == "tar":
-        known |= {tar_name(shard) for shard in done}
-    elif config.output.files == "folder":
+    known = {name for shard in done for name in shard_files(shard, config.output.files)}
+    if config.output.files == "folder":
         known |= {files_folder(shard) for shard in done}
     there = [f"{folder}/{name}" for folder in ("records", "files") for name in store.names(folder)]
     return [*leftovers(store, plan), *(name for name in there if name not in known)]

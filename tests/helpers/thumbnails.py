@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import DecodeError
 from pipeline.images.items import one_subject_each
 from pipeline.run.config import RunConfig
-from pipeline.run.recipe import Recipe, RecordFormat, Stage
+from pipeline.run.recipe import FileBeside, Recipe, RecordFormat, Stage
 from pipeline.run.records import PLACE, field, outcome
 
 SIZE = 8
@@ -49,10 +49,10 @@ def colours(table):
     return map(str, table["colour"].to_pylist())
 
 
-def files(table):
+def files(table, config):
     for row in table.to_pylist():
         for number, thumbnail in enumerate(row["thumbnails"]):
-            yield f"{row['id']}-{number}.rgb", thumbnail["rgb"]
+            yield FileBeside(f"{row['id']}-{number}.rgb", row["id"], thumbnail["uri"], thumbnail["rgb"])
 
 
 def check(row, config, thorough):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import signal
@@ -18,9 +19,11 @@ from faulty_store import FaultyStore, full_disk
 from normals_run import count_rows, work_in, write_rows
 from run_folder import face, failed, lit_crop, no_face, ok
 
-from pipeline.errors import OutputError
+from pipeline.config import load_config
+from pipeline.errors import ConfigError, OutputError
 from pipeline.images.png import decode_png
-from pipeline.recipes.face_record import file_stem
+from pipeline.recipes.face_record import FORMAT, check_faces, file_stem
+from pipeline.recipes.normals import NormalsOutputConfig, NormalsRun
 from pipeline.run.counts import Counts
 from pipeline.run.ledger import Ledger
 from pipeline.run.markers import Marker, check_files, committed_shards, read_markers
@@ -89,6 +92,7 @@ def test_shard_done_twice_has_the_same_bytes(tmp_path, png):
     assert content["a"] == content["b"]
 
 
+PNGS = ("crop_png", "normal_png", "mask_png")
 FACES = ("a-0000000001-0", "a-0000000001-1", "c-0000000003-0")
 
 
@@ -114,6 +118,44 @@ def test_pngs_as_files(tmp_path):
     names = {f"{face}-{kind}.png" for face in FACES for kind in ("crop", "normal", "mask")}
     assert {path.name for path in folder.iterdir()} == names
     assert decode_png((folder / "a-0000000001-1-mask.png").read_bytes()).shape == (256, 256)
+
+
+@pytest.mark.parametrize("files", ["folder", "tar"])
+def test_an_index_says_which_photo_a_file_is_of(tmp_path, files):
+    commit(Store(str(tmp_path)), files)
+    with open(tmp_path / "files" / "shard-00007.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [
+        f"{face}-{kind}.png" for face in FACES for kind in ("crop", "normal", "mask")
+    ]
+    by_id = {row["id"]: row["uri"] for row in ds.dataset(tmp_path / "records").to_table().to_pylist()}
+    assert all(by_id[int(row["id"])] == row["uri"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("images", "kept"), [("normals", {"normal_png", "mask_png"}), ("none", set()), ("all", set(PNGS))]
+)
+def test_records_without_some_images_and_files_with_them(tmp_path, images, kept):
+    output = NormalsOutputConfig(files="folder", images=images, file_images="normals")
+    store = Store(str(tmp_path))
+    counts = write_chunks(store)
+    commit_shard(work_in(store, config=NormalsRun(output=output)), 7, counts)
+    rows = [row for rows in CHUNKS for row in rows]
+    names = {path.name for path in (tmp_path / "files" / "shard-00007").iterdir()}
+    assert names == {f"{face}-{kind}.png" for face in FACES for kind in ("normal", "mask")}
+    table = ds.dataset(tmp_path / "records").to_table()
+    assert table.schema.equals(FORMAT.schema)
+    for row, before in zip(table.to_pylist(), rows, strict=True):
+        assert not list(check_faces(row, NormalsRun(output=output), True))
+        for found, original in zip(row["faces"], before["faces"], strict=True):
+            assert {name for name in PNGS if found[name] is not None} == kept
+            assert found["mask_share"] == pytest.approx(original["mask_share"])
+            assert found["landmarks"] == original["landmarks"]
+
+
+def test_a_tar_is_made_of_what_the_records_hold():
+    with pytest.raises(ConfigError, match="files=tar with file_images=all needs images=all"):
+        load_config(NormalsRun, None, ["output.files=tar", "output.images=normals"])
 
 
 def test_pngs_as_tar(tmp_path):

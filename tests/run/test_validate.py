@@ -142,6 +142,7 @@ class TestSound:
         assert found.leftovers == [
             "records/notes.txt",
             "records/shard-00001.parquet",
+            "files/shard-00001.csv",
             "files/shard-00001.tar",
         ]
         assert "Still to be done by `facet normals`: 1 shard." in describe_validation(found, RECIPE, "out")
