@@ -23,7 +23,7 @@ from typing import Any
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, FacetError, OutputError
-from pipeline.run import logs
+from pipeline.run import heartbeat, logs
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import OK, Counts
 from pipeline.run.folder import Say, check_space, check_workers, pending_shards
@@ -33,6 +33,7 @@ from pipeline.run.plan import Plan, read_plan
 from pipeline.run.problems import choose_codes, having
 from pipeline.run.recipe import Recipe
 from pipeline.run.state import FREE_FIELDS, differences, finished, new_state, now, read_state, write_state
+from pipeline.run.summary import verdict
 from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
 from pipeline.words import quantity
@@ -66,7 +67,7 @@ class Retried:
     report: str | None
 
 
-def retry_run(  # noqa: PLR0917
+def retry_run(  # noqa: PLR0915, PLR0917
     recipe: Recipe,
     output: str | Store,
     codes: Sequence[str],
@@ -95,7 +96,7 @@ def retry_run(  # noqa: PLR0917
     before = [marker for marker in committed if having(marker.counts, chosen, empty)]
     to_try = having(add_up(before), chosen, empty)
     session = f"{RETRY}{uuid.uuid4().hex[:8]}"
-    killed = [name for name in store.names(SCRATCH) if name.startswith(RETRY)]
+    killed = [name for name in store.names(SCRATCH) if name.startswith((RETRY, heartbeat.PREFIX + RETRY))]
     work = Work(store.of_session(session), session, plan, recipe, settings, chosen)
 
     def end() -> Retried:
@@ -125,11 +126,14 @@ def retry_run(  # noqa: PLR0917
             drop_scratch(store, name)
         return replace(compare(Counts(), Counts(), chosen, empty), counts=add_up(committed))
     try:
-        with stoppable():
+        with stoppable(), heartbeat.Heartbeat(store, session) as alive:
             say(f"Trying {quantity(to_try.total(), 'photo')} again, in {quantity(len(before), 'shard')}.")
             check_space(store, to_try.total() * recipe.record.bytes_per_photo, say)
             engine = choose_engine(settings.engine, to_try.total())
-            work_off(work, [marker.shard for marker in before], _others(committed, to_try), engine)
+            alive.enter(heartbeat.STARTING)
+            shards = [marker.shard for marker in before]
+            work_off(work, shards, _others(committed, to_try), engine, lambda some: alive.add(some.images))
+            alive.enter(heartbeat.REPORTING)
             done = end()
             for name in killed:
                 drop_scratch(store, name)
@@ -179,6 +183,13 @@ def describe_retry(done: Retried, recipe: Recipe) -> str:
     if done.report:
         lines.append(f"Look at it:  {done.report}")
     return "\n".join(lines)
+
+
+def retry_verdict(done: Retried) -> str | None:
+    """Returns why a retry went wrong although it ended, None where it did not."""
+    if done.tried and done.failed.total() >= done.tried.total():
+        return f"Every photo failed again: {_listed(done.failed)}."
+    return verdict(done.counts)
 
 
 def _listed(numbers: Counter[str]) -> str:

@@ -14,7 +14,7 @@ from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
 from pipeline.run.plan import read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
-from pipeline.storage.store import Store
+from pipeline.storage.store import RETRY, Store
 from pipeline.words import clock, printable, quantity
 
 RATE_WINDOW = timedelta(hours=1)
@@ -31,8 +31,8 @@ class RunStatus:
     Attributes:
         url: The folder.
         status: planning, planned, running, complete, stopped or failed, see `pipeline.run.state`; starting,
-            while no photo is done, and reporting, while the report is written; stalled: no session gives
-            signs of life, so it was killed or its machine stands still.
+            while no photo is done, and reporting, while the report is written; retrying, while `facet retry`
+            works; stalled: no session gives signs of life, so it was killed or its machine stands still.
         shards: Shards of the plan; None: there is no plan yet.
         shards_done: Shards that are committed.
         images: Photos of the plan; None: there is no plan yet.
@@ -132,6 +132,8 @@ def _alive_status(status: str, signs: list[Sign], now: datetime) -> str:
     if status in ("planning", "running") and signs and not alive:
         return "stalled"
     phases = {sign.phase for sign in alive}
+    if status in ("complete", "stopped") and any(sign.session.startswith(RETRY) for sign in alive):
+        return "retrying"
     if status == "running" and phases == {STARTING}:
         return "starting"
     return "reporting" if status == "complete" and phases == {REPORTING} else status

@@ -178,6 +178,12 @@ class TestRecovered:
         )
         assert content_of(lacking / "records") == before
 
+    def test_the_exit_code_tells_when_all_failed_again(self, lacking):
+        done = CliRunner().invoke(command, [str(lacking), "--codes", "empty_file"])
+        assert done.exit_code == 1
+        assert "Every photo failed again: empty_file: 1. [run_failed]" in done.stderr
+        assert not (lacking / "_work").exists()
+
     def test_limits_may_be_raised(self, start, tmp_path):
         start(tmp_path, "decode.max_pixels=10000")
         assert Counter(code for _, code in statuses(tmp_path))["too_many_pixels"] == 8

@@ -239,6 +239,13 @@ class TestSigns:
         assert run_status(store, now=after(25)).status == "reporting"
         assert run_status(store, now=after(99)).status == "complete"
 
+    def test_a_retry_is_told(self, tmp_path):
+        store = make_run(tmp_path, photos=1)
+        commit(store, 0, after(10))
+        self.sign(store, 20, session="retry-1")
+        assert run_status(store, now=after(25)).status == "retrying"
+        assert run_status(store, now=after(99)).status == "complete"
+
     def test_a_run_that_never_came_to_a_plan(self, tmp_path):
         store = Store(str(tmp_path))
         state = {"kind": "facet normals", "status": "planning", "started": BEGAN.isoformat()}
