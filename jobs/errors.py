@@ -7,9 +7,6 @@ from typing import TextIO
 import click
 
 from jobs import entry
-from pipeline.recipes import find_run
-from pipeline.run.problems import Problems
-from pipeline.words import quantity
 
 
 @click.command()
@@ -34,6 +31,10 @@ def command(
     The file of --csv is a list of photos, too: `facet normals failed.csv OTHER_OUTPUT`. To try them again
     within the run: `facet retry`. Of the configuration read.storage alone is used.
     """
+    from pipeline.recipes import find_run
+    from pipeline.run.problems import Problems
+    from pipeline.words import quantity
+
     recipe, store, _ = find_run(output, config, overrides)
     found = Problems(store, recipe.record, codes)
     if file is not None:

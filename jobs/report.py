@@ -7,10 +7,6 @@ from pathlib import Path
 import click
 
 from jobs import entry
-from pipeline.config import load_config
-from pipeline.errors import ConfigError, OutputError
-from pipeline.recipes import find_run
-from pipeline.run.state import read_state
 
 
 @click.command()
@@ -32,6 +28,11 @@ def command(
     facet report out/ --to small.html --where size<80 --where score>0.9
     facet report s3://bucket/out --to none.html --where error_code=no_face
     """
+    from pipeline.config import load_config
+    from pipeline.errors import ConfigError, OutputError
+    from pipeline.recipes import find_run
+    from pipeline.run.state import read_state
+
     recipe, store, _ = find_run(output, config, overrides)
     settings = load_config(recipe.config, config, overrides, base=(read_state(store) or {})["config"])
     if file is None:
