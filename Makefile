@@ -23,6 +23,7 @@ demo: $(VENV)/installed
 	@echo "One head in three photos: demo/person/report/heads.html"
 	@echo "A head: demo/heads/report/heads.html, and a folder in demo/heads/heads."
 	@echo "Look at demo/out/report/index.html in a browser; the records are in demo/out/records."
+	@echo "source $(BIN)/activate puts facet on the path: facet normals YOUR_PHOTOS OUT"
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"

@@ -13,7 +13,7 @@ import click
 from pipeline.errors import FacetError
 from pipeline.redact import redact
 
-config_option = click.option("--config", metavar="FILE", help="YAML configuration; see configs/.")
+config_option = click.option("--config", metavar="FILE", help="YAML configuration, or a name: cluster, ...")
 set_option = click.option(
     "--set",
     "overrides",

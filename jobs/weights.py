@@ -117,7 +117,7 @@ def export(name: str, onnx: Path) -> None:
     """Writes the way from photo to normals of weights NAME (or a .safetensors file) as ONNX.
 
     Input: image (N, 3, 256, 256), RGB in 0..1. Outputs: normals, mask, confidence. The file's metadata says
-    the axes, the licence and the digest of the weights. Needs the extra facet[onnx].
+    the axes, the licence and the digest of the weights. Needs the packages onnx and onnxscript.
     """
     from pipeline.normals.architectures import load_weights
     from pipeline.normals.onnx_export import export_onnx

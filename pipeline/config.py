@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.redact import redact
+from pipeline.words import did_you_mean
 
 _FIELD = re.compile(r"\w+(\.\w+)*")
 
@@ -39,7 +40,7 @@ def load_config(
 
     Args:
         cls: The configuration class.
-        path: A YAML file, or None for the defaults.
+        path: A YAML file, or the name of one that comes with Facet; None: the defaults.
         overrides: Strings like "detect.mode=paper"; values are read as YAML.
         base: Plain values to take in place of the defaults.
 
@@ -75,7 +76,24 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def shipped_configs() -> dict[str, Path]:
+    """Returns the configurations that come with Facet, by name: in a checkout `configs/`."""
+    package = Path(__file__).resolve().parent
+    packed = package / "_data" / "configs"
+    folder = packed if packed.is_dir() else package.parent / "configs"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
 def _read_file(path: str | Path) -> dict[str, Any]:
+    shipped = shipped_configs()
+    if not Path(path).exists():
+        if str(path) not in shipped:
+            hint = did_you_mean(str(path), shipped)
+            raise ConfigError(
+                f"Cannot read the configuration {path}: there is no such file.{hint} "
+                f"Those that come with Facet go by name: {', '.join(shipped)}."
+            )
+        path = shipped[str(path)]
     try:
         with open(path, encoding="utf-8") as file:
             values = yaml.load(file, _Loader)  # noqa: S506 - a SafeLoader
@@ -117,7 +135,9 @@ def _explain(error: ValidationError, cls: type[Section]) -> str:
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{field}: no such field; known here: {', '.join(_siblings(cls, problem['loc']))}")
+            known = _siblings(cls, problem["loc"])
+            hint = did_you_mean(str(problem["loc"][-1]), known)
+            lines.append(f"{field}: no such field.{hint} Known here: {', '.join(known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             got = f" (got {redact(repr(problem['input']))})" if field else ""  # else the whole configuration

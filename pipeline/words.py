@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a question, with a space before it, where one of the known names is much like this one."""
+    close = get_close_matches(name, list(known), 1)
+    return f" Did you mean {close[0]}?" if close else ""
+
 
 def quantity(count: int, noun: str) -> str:
     """Returns a count with its noun: 1 photo, 1,000 photos."""

@@ -29,6 +29,15 @@ def test_the_cluster_configuration_is_valid():
     assert load_config(NormalsRun, CONFIGS / "cluster.yaml").engine.name == "ray"
 
 
+def test_a_configuration_that_comes_with_facet_goes_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(NormalsRun, "cluster") == load_config(NormalsRun, CONFIGS / "cluster.yaml")
+    with pytest.raises(ConfigError, match=r"no such file\. Did you mean cluster\? .*by name: cluster, det"):
+        load_config(NormalsRun, "clusters")
+    (tmp_path / "cluster").write_text("plan: {shard_size: 3}")  # a file of one's own comes first
+    assert load_config(NormalsRun, "cluster").plan.shard_size == 3
+
+
 def test_a_command_line_override_wins():
     config = load_config(NormalsRun, CONFIGS / "cluster.yaml", ["plan.shard_size=7", "detect.faces=largest"])
     assert (config.plan.shard_size, config.detect.faces) == (7, "largest")
@@ -37,7 +46,7 @@ def test_a_command_line_override_wins():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("detect.mood=fast", "known here: mode"),
+        ("detect.mood=fast", r"Did you mean mode\? Known here: mode"),
         ("detect.mode=slow", "detect.mode"),
         ("nonsense", "section.field=value"),
         ("detect..mode=fast", "section.field=value"),

@@ -125,7 +125,7 @@ def import_exporter() -> Any:
         return importlib.import_module("onnx")
     except ImportError as error:
         raise WeightsError(
-            "Writing ONNX needs the packages onnx and onnxscript: pip install 'facet[onnx]'."
+            "Writing ONNX needs the packages onnx and onnxscript: pip install onnx onnxscript."
         ) from error
 
 

@@ -18,7 +18,7 @@ from pipeline.run.counts import EXAMPLES, OK, Counts
 from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
 from pipeline.run.recipe import RecordFormat
 from pipeline.storage.store import Store
-from pipeline.words import printable, quantity
+from pipeline.words import did_you_mean, printable, quantity
 
 ALL = "all"
 """In place of codes: every failure."""
@@ -116,7 +116,8 @@ def choose_codes(form: RecordFormat, codes: Sequence[str], counts: Counts) -> fr
     known = {form.empty, *form.codes, *records.ERROR_CODES, *counts.error_codes}
     if unknown := sorted(set(codes) - known):
         raise ConfigError(
-            f"There is no error code {', '.join(map(repr, unknown))}. Known are: {ALL}, "
+            f"There is no error code {', '.join(map(repr, unknown))}.{did_you_mean(unknown[0], known)} Known "
+            f"are: {ALL}, "
             f"{', '.join(sorted(known))}."
         )
     return frozenset(codes)

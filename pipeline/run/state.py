@@ -37,7 +37,7 @@ OWN_NAMES = ("_done", "plan", "records", "files", "heads", "report", SCRATCH, NA
 """All that a run makes in its folder, and all that overwriting it removes, in this order: while run.json is
 there the folder is known to be a run's, and without markers none of its shards counts."""
 
-PACKAGES = ("facet", "ray", "numpy", "pillow", "pyarrow")
+PACKAGES = ("facet-face-geometry", "ray", "numpy", "pillow", "pyarrow")
 """Packages whose versions are noted, beside those of the recipe."""
 
 FREE_FIELDS = ("read.storage", "output.report", "engine", "limits", "estimate")

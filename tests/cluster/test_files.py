@@ -292,7 +292,7 @@ def test_what_a_job_uploads_is_small(tmp_path):
 def test_the_wheel_brings_weights_and_configurations(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
     subprocess.run(build, check=True, capture_output=True)
-    [wheel] = tmp_path.glob("facet-*.whl")
+    [wheel] = tmp_path.glob("facet_face_geometry-*.whl")
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as file:
         file.extractall(installed)

@@ -80,5 +80,7 @@ def test_the_table_has_every_one_and_is_a_list_of_photos(run_of_two_shards, tmp_
 
 
 def test_a_code_that_is_none(run_of_two_shards):
-    with pytest.raises(ConfigError, match=r"no error code 'trunkated'\. Known are: all, .*truncated"):
+    with pytest.raises(
+        ConfigError, match=r"no error code 'trunkated'\. Did you mean truncated\? Known are: all, "
+    ):
         invoke(run_of_two_shards, "--codes", "trunkated")
