@@ -411,3 +411,14 @@ def test_the_sphere_of_these_tests_faces_the_viewer():
     assert mask[0, 0] == 0
     assert normals[128, 127 + RADIUS // 2, 0] == pytest.approx(0.5, abs=0.02)  # right of the centre: x > 0
     assert normals[127 - RADIUS // 2, 128, 1] == pytest.approx(0.5, abs=0.02)  # above it: y > 0
+
+
+@pytest.mark.parametrize("images", ["none", "normals"])
+def test_a_run_whose_records_hold_no_images_or_no_crops(tmp_path, images):
+    output = {"convention": "opengl", "bits": 8, "images": images}
+    dropped = {"crop_png": None} | ({"normal_png": None, "mask_png": None} if images == "none" else {})
+    store = write_run(tmp_path, [[[ok(1, "a", [face() | dropped])]]], RUN | {"config": {"output": output}})
+    page = Elements(make_report(store, read_files, decode))
+    assert "1 face in 1 photo" in page.text
+    assert len(page.of_class("card")) == (0 if images == "none" else 1)
+    assert ("hold no images" in page.text) == (images == "none")
