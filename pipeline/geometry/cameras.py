@@ -62,8 +62,3 @@ class Cameras:
         corner = torch.stack([left, top], -1)
         centre = scale_points(self.centre - corner, scale[:, None])
         return Cameras(self.rotation, self.translation, self.focal * scale, centre)
-
-    def supersampled(self, factor: int) -> Cameras:
-        """The same cameras with `factor` times as many pixels per side."""
-        centre = scale_points(self.centre, factor)
-        return Cameras(self.rotation, self.translation, self.focal * factor, centre)

@@ -48,8 +48,7 @@ class Surface:
 class GBuffer:
     """Geometry of B heads at render resolution.
 
-    The images are made from `surface` when first asked for; they hold 0, or -1 for triangle and material,
-    where no surface is.
+    `dense` makes images of what is packed; coverage and depth are there as images, 0 where no surface is.
 
     Attributes:
         surface: What is seen, packed.
@@ -70,44 +69,14 @@ class GBuffer:
         return raster.spread(self.surface.pixel, values, self.shape, empty)
 
     @cached_property
-    def triangle(self) -> Tensor:
-        """(B, H, W) int64, visible triangle."""
-        return self.dense(self.surface.triangle, -1)
-
-    @cached_property
     def coverage(self) -> Tensor:
         """(B, H, W) bool: a surface is seen."""
-        return self.triangle >= 0
+        return self.dense(torch.ones_like(self.surface.pixel, dtype=torch.bool))
 
     @cached_property
     def depth(self) -> Tensor:
         """(B, H, W) float32, centimetres along the viewing axis."""
         return self.dense(self.surface.depth)
-
-    @cached_property
-    def position(self) -> Tensor:
-        """(B, H, W, 3) float32, camera space, centimetres."""
-        return self.dense(self.surface.position)
-
-    @cached_property
-    def normal(self) -> Tensor:
-        """(B, H, W, 3) float32, unit smooth surface normal, camera space."""
-        return self.dense(self.surface.normal)
-
-    @cached_property
-    def rest(self) -> Tensor:
-        """(B, H, W, 3) float32, the same surface point on the neutral mean head."""
-        return self.dense(self.surface.rest)
-
-    @cached_property
-    def material(self) -> Tensor:
-        """(B, H, W) int64, index into `model.material_names`."""
-        return self.dense(self.surface.material, -1)
-
-    @cached_property
-    def occlusion(self) -> Tensor:
-        """(B, H, W) float32, baked ambient occlusion."""
-        return self.dense(self.surface.occlusion)
 
 
 def render_gbuffer(

@@ -31,7 +31,7 @@ from pipeline.synth import (
     strands,
     wrinkles,
 )
-from pipeline.synth.gbuffer import GBuffer
+from pipeline.synth.gbuffer import GBuffer, Surface
 from pipeline.synth.props import Props
 
 OCCLUDED = 0.3
@@ -113,21 +113,19 @@ def render_looks(props: Props, gbuffer: GBuffer, looks: Sequence[Look], keys: Se
 
     Samples with the same key share skin map, hair and background.
     """
-    device = gbuffer.depth.device
+    device = gbuffer.surface.depth.device
     complexion = stack([look.complexion for look in looks], device)
     lights = stack([look.light for look in looks], device)
     backdrop = stack([look.backdrop for look in looks], device)
     outfit = stack([look.outfit for look in looks], device)
     region = labels.geometry_regions(gbuffer)
-    shape, size = gbuffer.normal.shape, gbuffer.depth.shape[-1]
-
-    pixel = gbuffer.coverage.flatten().nonzero().squeeze(1)
-    of = pixel // (size * size)
-    surface = _Surface(gbuffer, pixel, of)
+    size = gbuffer.shape[-1]
+    surface = gbuffer.surface
+    pixel, of = surface.pixel, surface.image
     paint, normal = _paint_surface(props, surface, complexion, keys, gbuffer.cameras.rotation)
     paint, clothed = _dress(props, paint, surface, outfit)
     shaded = surface.occlusion * _lid_shade(region).flatten()[pixel]
-    points = shading.LitPoints(surface.position, normal, surface.smooth, shaded, of)
+    points = shading.LitPoints(surface.position, normal, surface.normal, shaded, of)
     radiance = shading.shade(points, paint, lights, _shadows(props, gbuffer, surface, looks, lights))
     face = (region.flatten()[pixel] == int(Region.SKIN)) & ~clothed
     tone = complexion["skin"] @ radiance.new_tensor([0.2126, 0.7152, 0.0722])
@@ -145,28 +143,14 @@ def render_looks(props: Props, gbuffer: GBuffer, looks: Sequence[Look], keys: Se
         alpha = layer.alpha.flatten()[hit, None]
         colour = layer.rgb.reshape(-1, 3)[hit] / alpha * exposure[hit // (size * size), None]
         rgb[hit] = torch.lerp(rgb[hit], shading.tone_curve(colour), alpha)
-    normals = torch.zeros_like(gbuffer.normal).reshape(-1, 3)
-    normals[pixel] = normal
-    return Rendered(rgb.reshape(shape), normals.reshape(shape), region)
-
-
-class _Surface:
-    """Covered pixels of a geometry buffer as flat arrays."""
-
-    def __init__(self, gbuffer: GBuffer, pixel: Tensor, of: Tensor):
-        self.of = of
-        self.position = gbuffer.position.reshape(-1, 3)[pixel]
-        self.smooth = gbuffer.normal.reshape(-1, 3)[pixel]
-        self.rest = gbuffer.rest.reshape(-1, 3)[pixel]
-        self.material = gbuffer.material.flatten()[pixel]
-        self.occlusion = gbuffer.occlusion.flatten()[pixel]
+    return Rendered(rgb.reshape(*gbuffer.shape, 3), gbuffer.dense(normal), region)
 
 
 def _paint_surface(
-    props: Props, surface: _Surface, complexion: dict[str, Tensor], keys: Sequence[int], rotation: Tensor
+    props: Props, surface: Surface, complexion: dict[str, Tensor], keys: Sequence[int], rotation: Tensor
 ) -> tuple[skin.Paint, Tensor]:
     """Colours and normals of all surface points."""
-    of, rest = surface.of, surface.rest
+    of, rest = surface.image, surface.rest
     maps, which = props.skins(keys)
     values, gradients = props.grain(rest)
     texels = chart.sample_map(maps, which[of], rest)
@@ -176,12 +160,12 @@ def _paint_surface(
     slopes = complexion["grain"][of] * (1 - 0.6 * texels[:, skin_map.LIPS : skin_map.LIPS + 1].clamp(0, 1))
     gradient = relief * chart.surface_gradient(texels[:, [skin_map.BY_THETA, skin_map.BY_Y]], rest)
     gradient = gradient + wrinkles.grain_gradient(gradients, slopes)
-    normal = wrinkles.perturb_normals(surface.smooth, gradient, rotation[of])
+    normal = wrinkles.perturb_normals(surface.normal, gradient, rotation[of])
 
     def put(where: Tensor, other: skin.Paint) -> None:
         paint.albedo[where], paint.gloss[where] = other.albedo, other.gloss
         paint.roughness[where], paint.softness[where] = other.roughness, other.softness
-        normal[where] = surface.smooth[where]
+        normal[where] = surface.normal[where]
 
     for side, material in enumerate(props.sclera):
         eye = (surface.material == material).nonzero().squeeze(1)
@@ -206,10 +190,10 @@ def _lid_shade(region: Tensor) -> Tensor:
 
 
 def _dress(
-    props: Props, paint: skin.Paint, surface: _Surface, outfit: dict[str, Tensor]
+    props: Props, paint: skin.Paint, surface: Surface, outfit: dict[str, Tensor]
 ) -> tuple[skin.Paint, Tensor]:
     """Clothes on the head's own surface, and which points (N,) bool they cover."""
-    where, cloth = clothes.dress(surface.rest, outfit, surface.of)
+    where, cloth = clothes.dress(surface.rest, outfit, surface.image)
     outside = ~torch.isin(surface.material[where], props.inner)
     where, cloth = where[outside], cloth[outside]
     for values, value in (
@@ -219,7 +203,7 @@ def _dress(
         (paint.softness, 0.0),
     ):
         values[where] = value
-    clothed = torch.zeros_like(surface.of, dtype=torch.bool)
+    clothed = torch.zeros_like(surface.image, dtype=torch.bool)
     clothed[where] = True
     return paint, clothed
 
@@ -243,7 +227,7 @@ def _overlays(
 
 
 def _shadows(
-    props: Props, gbuffer: GBuffer, surface: _Surface, looks: Sequence[Look], lights: dict[str, Tensor]
+    props: Props, gbuffer: GBuffer, surface: Surface, looks: Sequence[Look], lights: dict[str, Tensor]
 ) -> list[Tensor]:
     """Lit share of every surface point for each lamp slot that a sample of the batch uses."""
     shares = []
@@ -251,16 +235,16 @@ def _shadows(
         users = [b for b, look in enumerate(looks) if look.light.power[slot].any()]
         if not users:
             break
-        index = torch.tensor(users, device=surface.of.device)
+        index = torch.tensor(users, device=surface.image.device)
         maps = shadows.shadow_maps(
             gbuffer.vertices[index],
             props.casters,
             lights["lamps"][index, slot],
             lights["penumbra"][index, slot],
         )
-        place = torch.full((len(looks),), -1, device=surface.of.device)
-        place[index] = torch.arange(len(users), device=surface.of.device)
-        row = place[surface.of]
+        place = torch.full((len(looks),), -1, device=surface.image.device)
+        place[index] = torch.arange(len(users), device=surface.image.device)
+        row = place[surface.image]
         lit = torch.ones_like(surface.occlusion)
         used = (row >= 0).nonzero().squeeze(1)
         lit[used] = shadows.lit_share(surface.position[used], row[used], maps)

@@ -25,7 +25,6 @@ from pipeline.geometry import head_model as ict
 from pipeline.geometry.cameras import Cameras
 from pipeline.geometry.head_model import FaceModel, load_face_model
 from pipeline.geometry.head_regions import dense_vertices
-from pipeline.pixels import scale_points
 from pipeline.regions import ANSWER, Region
 from pipeline.synth import labels, looks
 from pipeline.synth.gbuffer import GBuffer, render_gbuffer
@@ -44,7 +43,6 @@ class SampleConfig(Section):
     """How samples are rendered."""
 
     size: int = Field(default=256, ge=32, le=2048, description="side of the crops in pixels")
-    supersample: int = Field(default=1, ge=1, le=4, description="rays per pixel and axis")
     portrait: float = Field(
         default=0.3, ge=0, le=1, description="share of ordinary portraits: frontal, soft light"
     )
@@ -105,8 +103,7 @@ class RenderedBatch:
     @property
     def mask(self) -> Tensor:
         """(B, S, S) bool: the normal is true and meant."""
-        answer = torch.tensor([int(region) for region in ANSWER], device=self.regions.device)
-        return torch.isin(self.regions, answer.to(torch.uint8))
+        return _is_meant(self.regions)
 
 
 def generator(seed: int, index: int, stream: str) -> np.random.Generator:
@@ -166,14 +163,12 @@ class Sampler:
         with full_precision():
             gbuffer = self.geometry(drawn)
         rendered = looks.render_looks(self.props, gbuffer, [p.look for p in drawn], [p.props for p in drawn])
-        factor = self.config.supersample
         image = looks.develop(
-            soften_edges(rendered.rgb, gbuffer.depth) if factor == 1 else shrink(rendered.rgb, factor),
+            soften_edges(rendered.rgb, gbuffer.depth),
             [p.look for p in drawn],
             [generator(self.seed, p.index, "photo") for p in drawn],
         )
-        covered = gbuffer.coverage
-        regions = shrink_regions(rendered.region, factor)
+        regions = without_silhouette(rendered.region)
         for i, border in ((i, p.border) for i, p in enumerate(drawn) if p.border):
             image[i] = torch.from_numpy(end_photo(image[i].cpu().numpy(), border))
             beyond = torch.ones_like(regions[i], dtype=torch.bool)
@@ -181,13 +176,11 @@ class Sampler:
             regions[i, beyond] = int(Region.OCCLUDER)
         landmarks, _ = labels.project_vertices(gbuffer, self.model.landmarks)
         dense, visible = labels.project_vertices(gbuffer, dense_vertices(self.model))
-        for points in (landmarks, dense):
-            points[..., :2] = scale_points(points[..., :2], 1 / factor)
         return RenderedBatch(
             image=image,
-            normal=shrink_normals(rendered.normal, covered, factor),
+            normal=rendered.normal,
             regions=regions,
-            depth=shrink_depth(gbuffer.depth, factor),
+            depth=gbuffer.depth,
             landmarks=landmarks[..., :2].contiguous(),
             dense=dense,
             dense_visible=visible & ~_hidden(regions, dense),
@@ -199,15 +192,13 @@ class Sampler:
         heads = [p.head for p in drawn]
         vertices, normals = pose_heads(self.model, heads)
         jaw = self.model.expression_index("jawOpen")
-        size = self.config.size
-        factor = self.config.supersample
         return render_gbuffer(
             self.model,
             vertices,
             normals,
             mouth_open=self._tensor([h.expression[jaw] for h in heads]),
-            cameras=self._cameras(drawn).supersampled(factor),
-            size=size * factor,
+            cameras=self._cameras(drawn),
+            size=self.config.size,
         )
 
     def _cameras(self, drawn: Sequence[Parameters]) -> Cameras:
@@ -285,13 +276,6 @@ def _landmark_basis(model: FaceModel) -> tuple[np.ndarray, np.ndarray]:
     return model.neutral[ids].double().numpy(), offsets.flatten(1).double().numpy()
 
 
-def shrink(images: Tensor, factor: int) -> Tensor:
-    """Averages factor x factor blocks of images (B, H, W, C)."""
-    if factor == 1:
-        return images
-    return torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1)
-
-
 def soften_edges(images: Tensor, depth: Tensor, jump: float = 1.0) -> Tensor:
     """Smooths the stairs along the edges of surfaces that one sample per pixel leaves.
 
@@ -324,46 +308,15 @@ def soften_edges(images: Tensor, depth: Tensor, jump: float = 1.0) -> Tensor:
     return flat.index_copy(0, pixel, mean).reshape(images.shape)
 
 
-def shrink_normals(normals: Tensor, covered: Tensor, factor: int) -> Tensor:
-    """Averages the normals of the covered samples of each block and renormalises; 0 where none is covered."""
-    mean = shrink(normals * covered[..., None], factor)
-    length = torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
-    return torch.where(length > 1e-3, mean / length.clamp(min=1e-3), torch.zeros_like(mean))
+def without_silhouette(regions: Tensor) -> Tensor:
+    """Regions (B, H, W) uint8 of which the pixels beside the background are not sure: the silhouette's."""
+    background = (regions == int(Region.BACKGROUND)).float()[:, None]
+    beside = torch.nn.functional.max_pool2d(background, 3, 1, 1)[:, 0] > 0
+    return regions.masked_fill(beside & _is_meant(regions), int(Region.IGNORE))
 
 
-def shrink_depth(depth: Tensor, factor: int) -> Tensor:
-    """Mean depth (B, H, W) of the covered samples of each block, 0 where none is covered."""
-    total = shrink(depth[..., None], factor)
-    share = shrink((depth > 0).to(depth.dtype)[..., None], factor)
-    return torch.where(share > 0, total / share.clamp(min=1e-6), torch.zeros_like(total))[..., 0]
-
-
-def shrink_regions(regions: Tensor, factor: int) -> Tensor:
-    """Regions of blocks: what all samples show; among parts of the head the first, else none is sure.
-
-    With one sample per pixel the pixels beside the background are not sure either: the silhouette runs
-    through them.
-
-    Args:
-        regions: (B, H, W) uint8.
-        factor: Samples per pixel and axis.
-
-    Returns:
-        (B, H / factor, W / factor) uint8.
-    """
-    answer = torch.isin(
-        regions, torch.tensor([int(r) for r in ANSWER], device=regions.device, dtype=torch.uint8)
-    )
-    values = regions.float()[:, None]
-    ignore = torch.full_like(regions[:, ::factor, ::factor], int(Region.IGNORE))
-    if factor == 1:
-        background = (regions == int(Region.BACKGROUND)).float()[:, None]
-        beside = torch.nn.functional.max_pool2d(background, 3, 1, 1)[:, 0] > 0
-        return torch.where(beside & answer, ignore, regions)
-    highest = torch.nn.functional.max_pool2d(values, factor)[:, 0]
-    lowest = -torch.nn.functional.max_pool2d(-values, factor)[:, 0]
-    head = -torch.nn.functional.max_pool2d(-answer.float()[:, None], factor)[:, 0] > 0
-    return torch.where((highest == lowest) | head, lowest.to(torch.uint8), ignore)
+def _is_meant(regions: Tensor) -> Tensor:
+    return torch.isin(regions, regions.new_tensor([int(region) for region in ANSWER]))
 
 
 def _hidden(regions: Tensor, points: Tensor) -> Tensor:

@@ -139,9 +139,8 @@ def test_nose_throws_a_shadow_away_from_the_lamp(model, props):
     gbuffer = frontal(model)
     lamp = torch.from_numpy(light.direction(70, 0))[None]
     maps = shadows.shadow_maps(gbuffer.vertices, props.casters, lamp, torch.tensor([0.3]))
-    pixel = gbuffer.coverage.flatten().nonzero().squeeze(1)
-    lit = shadows.lit_share(gbuffer.position.reshape(-1, 3)[pixel], torch.zeros_like(pixel), maps)
-    rest = gbuffer.rest.reshape(-1, 3)[pixel]
+    lit = shadows.lit_share(gbuffer.surface.position, gbuffer.surface.image, maps)
+    rest = gbuffer.surface.rest
     near = (rest[:, 1].abs() < 1.0) & (rest[:, 2] > 8)
     right_side, left_side = (near & (s * rest[:, 0] > 2.2) & (s * rest[:, 0] < 3.5) for s in (1, -1))
     assert lit[right_side].mean() > 0.95
@@ -445,7 +444,7 @@ def test_looks_are_finite_and_their_normals_unit(model, props):
     assert rendered.rgb.max() <= 1
     length = torch.linalg.vector_norm(rendered.normal, dim=-1)
     torch.testing.assert_close(length, gbuffer.coverage.float(), atol=1e-4, rtol=0)
-    turned = (rendered.normal * gbuffer.normal).sum(-1)[gbuffer.coverage]
+    turned = (rendered.normal * gbuffer.dense(gbuffer.surface.normal)).sum(-1)[gbuffer.coverage]
     assert turned.mean() > 0.95  # relief is detail, not another shape
     assert turned.min() < 0.999
     known = {int(region) for region in Region}
@@ -498,6 +497,5 @@ def test_rasteriser_and_shadows_share_conventions(model, props):
     maps = shadows.shadow_maps(
         gbuffer.vertices, props.casters, torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([0.2])
     )
-    pixel = gbuffer.coverage.flatten().nonzero().squeeze(1)
-    lit = shadows.lit_share(gbuffer.position.reshape(-1, 3)[pixel], torch.zeros_like(pixel), maps)
+    lit = shadows.lit_share(gbuffer.surface.position, gbuffer.surface.image, maps)
     assert lit.mean() > 0.93

@@ -77,7 +77,7 @@ def test_normals_agree_with_depth(sampler):
     """Normals from the differences of positions, where the surface is smooth."""
     drawn = [sampler.parameters(index) for index in range(6) if sampler.parameters(index).portrait]
     gbuffer = sampler.geometry(drawn[:2])
-    position = gbuffer.position
+    position = gbuffer.dense(gbuffer.surface.position)
     across = position[:, 1:-1, 2:] - position[:, 1:-1, :-2]
     up = position[:, :-2, 1:-1] - position[:, 2:, 1:-1]
     measured = torch.nn.functional.normalize(torch.linalg.cross(across, up), dim=-1)
@@ -85,7 +85,7 @@ def test_normals_agree_with_depth(sampler):
     skin = (regions == int(Region.SKIN)).float()[:, None]
     inner = (-torch.nn.functional.max_pool2d(-skin, 5, 1, 2))[:, 0, 1:-1, 1:-1] > 0
     smooth = (across.square().sum(-1) < 1) & (up.square().sum(-1) < 1)
-    cosine = (measured * gbuffer.normal[:, 1:-1, 1:-1]).sum(-1)[inner & smooth]
+    cosine = (measured * gbuffer.dense(gbuffer.surface.normal)[:, 1:-1, 1:-1]).sum(-1)[inner & smooth]
     assert len(cosine) > 1000
     assert torch.rad2deg(cosine.clamp(-1, 1).acos()).median() < 3
 
@@ -159,34 +159,10 @@ def test_a_photo_ends_at_its_border(colour):
         assert (ended[:, :2] == 127).all()
 
 
-def test_supersampling_shows_the_same_head(sampler, batch, ict_facekit):
-    config = sample.SampleConfig(size=SIZE, supersample=2)
-    finer = sample.Sampler(config, 11, model=ict_facekit).render(range(2))
-    torch.testing.assert_close(finer.landmarks, batch.landmarks[:2], atol=0.02, rtol=0)
-    both = finer.mask & batch.mask[:2]
-    assert both.float().mean() > 0.2
-    cosine = (finer.normal * batch.normal[:2]).sum(-1)[both]
-    assert torch.rad2deg(cosine.clamp(-1, 1).acos()).median() < 4
-    assert (finer.mask != batch.mask[:2]).float().mean() < 0.1
-
-
-def test_shrinking_keeps_to_what_is_seen():
-    skin, eye, nothing = int(Region.SKIN), int(Region.EYE), int(Region.BACKGROUND)
-    regions = torch.tensor([[[skin, skin, skin, nothing], [skin, skin, skin, skin]]], dtype=torch.uint8)
-    assert sample.shrink_regions(regions, 2).tolist() == [[[skin, int(Region.IGNORE)]]]
-    parts = torch.tensor([[[skin, eye], [eye, eye]]], dtype=torch.uint8)
-    assert sample.shrink_regions(parts, 2).tolist() == [[[skin]]]
-    normals = torch.zeros(1, 2, 2, 3)
-    normals[0, 0] = torch.tensor([0.6, 0.0, 0.8])
-    covered = torch.tensor([[[True, True], [False, False]]])
-    torch.testing.assert_close(sample.shrink_normals(normals, covered, 2)[0, 0, 0], normals[0, 0, 0])
-    assert not sample.shrink_normals(normals, torch.zeros_like(covered), 2).any()
-    depth = torch.tensor([[[30.0, 32.0], [0.0, 0.0]]])
-    assert sample.shrink_depth(depth, 2).tolist() == [[[31.0]]]
-    alone = torch.full((1, 5, 5), skin, dtype=torch.uint8)
-    alone[0, 0, 0] = nothing
-    beside = sample.shrink_regions(alone, 1)[0]
-    assert (beside == int(Region.IGNORE)).sum() == 3
+def test_the_silhouette_is_not_sure():
+    regions = torch.full((1, 5, 5), int(Region.SKIN), dtype=torch.uint8)
+    regions[0, 0, 0] = int(Region.BACKGROUND)
+    assert (sample.without_silhouette(regions) == int(Region.IGNORE)).sum() == 3
 
 
 def test_rows_hold_what_was_rendered(batch):
