@@ -99,7 +99,7 @@ def _write(out: Path, summary: dict[str, Any], scores: Sequence[ImageScore]) -> 
         for score in scores:
             row = {"id": score.sample.id, "face": score.face, "hull": score.hull}
             stream.write(json.dumps({**row, "meta": dict(score.sample.meta)}) + "\n")
-    (out / "sheet.png").write_bytes(encode_png(draw_sheet(scores)))
+    (out / "sheet.png").write_bytes(encode_png(draw_ranked(scores)))
 
 
 def report(summary: dict[str, Any]) -> str:
@@ -107,7 +107,7 @@ def report(summary: dict[str, Any]) -> str:
     return "\n\n".join(part for part in (table(summary), describe_findings(summary)) if part)
 
 
-def draw_sheet(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
+def draw_ranked(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:
     """Draws the best, the middle and the worst images by mean error on the face mask: (H, W, 3) uint8."""
     ranked = sorted(scores, key=lambda score: score.face["mean"])
     middle = max(0, (len(ranked) - each) // 2)

@@ -10,7 +10,7 @@ from pipeline.errors import PlanError
 from pipeline.ray_cluster import cluster, has_cluster
 from pipeline.run.config import EstimateConfig, RunConfig
 from pipeline.run.recipe import Recipe
-from pipeline.run.sample import Sample
+from pipeline.run.sample import PlanSample
 from pipeline.words import duration, quantity, size_text
 from pipeline.words import rate as rate_text
 
@@ -124,7 +124,11 @@ def find_resources(
 
 
 def describe_estimate(
-    recipe: Recipe, images: int, resources: Resources, config: EstimateConfig, sample: Sample | None = None
+    recipe: Recipe,
+    images: int,
+    resources: Resources,
+    config: EstimateConfig,
+    sample: PlanSample | None = None,
 ) -> list[str]:
     """Returns what so many photos will take as lines for the user."""
     core_seconds = sample.core_seconds(recipe, bool(resources.gpus)) if sample else None

@@ -25,7 +25,7 @@ MOST_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class PlanSample:
     """What was measured.
 
     Attributes:
@@ -55,7 +55,7 @@ class Sample:
         return sum(self.seconds[name] for name in recipe.stage_names if name not in elsewhere) / self.photos
 
 
-def take_sample(store: Store, plan: Plan, recipe: Recipe, config: RunConfig, items: int) -> Sample:
+def take_sample(store: Store, plan: Plan, recipe: Recipe, config: RunConfig, items: int) -> PlanSample:
     """Works on some items of a plan, without writing anything.
 
     Args:
@@ -85,7 +85,7 @@ def take_sample(store: Store, plan: Plan, recipe: Recipe, config: RunConfig, ite
             size += file.tell()
             if time.perf_counter() - begun > MOST_SECONDS:
                 break
-    return Sample(photos, found, recipe.record.things, size, seconds, start_s)
+    return PlanSample(photos, found, recipe.record.things, size, seconds, start_s)
 
 
 def spread_items(store: Store, plan: Plan, number: int) -> Iterator[ListedItem]:

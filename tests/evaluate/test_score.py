@@ -16,7 +16,7 @@ from spheres import sphere_normals, sphere_row, write_rows
 from jobs import evaluate as evaluate_job
 from pipeline.errors import DataError, WeightsError
 from pipeline.evaluate import cases, groups, metrics, score
-from pipeline.evaluate.run import draw_sheet, evaluate
+from pipeline.evaluate.run import draw_ranked, evaluate
 from pipeline.images.png import encode_png
 from pipeline.normals.architectures import build_network
 from pipeline.normals.checkpoints import load_network
@@ -264,7 +264,7 @@ def test_command_prints_a_table_and_stores_the_rest(tmp_path, weights, pictures)
 def test_sheet_ranks_by_error(weights, tmp_path):
     path = write_rows(tmp_path / "rows.parquet", [sphere_row(i, 32) for i in range(9)])
     _, scores = evaluate(weights, [path], size=32)
-    picture = draw_sheet(scores, each=2)
+    picture = draw_ranked(scores, each=2)
     assert picture.shape == (3 * 32, 2 * 4 * 32, 3)
     worst = max(scores, key=lambda found: found.face["mean"]).sample.image
     # Below the caption the last photo is the worst one.

@@ -25,7 +25,7 @@ from pipeline.run.estimate import Resources, describe_estimate, estimate_run, fi
 from pipeline.run.new_items import NewItems
 from pipeline.run.plan import read_plan
 from pipeline.run.plan_photos import write_plan
-from pipeline.run.sample import Sample, spread_items
+from pipeline.run.sample import PlanSample, spread_items
 from pipeline.run.state import OWN_NAMES, read_state
 from pipeline.run.status import run_status
 from pipeline.storage.store import Store
@@ -252,7 +252,7 @@ def test_a_sample_is_spread_over_the_whole_plan(tmp_path):
         assert [item.id for item in spread_items(store, planned, number)] == ids
 
 
-SAMPLE = Sample(10, 15, "faces", 1_000_000, Counter(read=1.0, crop=0.4, normals=0.5, write=0.1), 36.0)
+SAMPLE = PlanSample(10, 15, "faces", 1_000_000, Counter(read=1.0, crop=0.4, normals=0.5, write=0.1), 36.0)
 
 
 class TestEstimate:

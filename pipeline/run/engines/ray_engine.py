@@ -58,7 +58,7 @@ def run_ray(
                 crew.work_off(Tasks(work, shards, note, metrics.commit))
 
 
-class Worker:
+class ChunkWorker:
     """Actor that takes chunks through all stages.
 
     Args:
@@ -105,7 +105,7 @@ class Crew:
 
     def __init__(self, work: Work, share: Share, reader: Reader):
         arguments = ray.put([stage.arguments(work.config) for stage in work.recipe.stages])
-        actor = ray.remote(Worker).options(num_cpus=share.cpus, max_concurrency=AT_ONCE)
+        actor = ray.remote(ChunkWorker).options(num_cpus=share.cpus, max_concurrency=AT_ONCE)
         self._make: Callable[[], Any] = partial(actor.remote, work, reader, arguments)
         self._pending: dict[Any, tuple[Any, Task | None]] = {}  # without a task: it begins
         self._free: list[Any] = []  # once for every task that it could take
