@@ -204,8 +204,12 @@ def is_onnx(name_or_path: str) -> bool:
     return any(entry.name == name_or_path and path.suffix == ".onnx" for entry, path in list_weights())
 
 
-def read_onnx(name_or_path: str | Path) -> bytes:
+def read_onnx(name_or_path: str | Path, int8: bool = False) -> bytes:
     """Reads an ONNX file by its registered name, its digest checked, or by its path.
+
+    Args:
+        name_or_path: See `read_weights`.
+        int8: Take the file with int8 convolutions where the entry of the name has one.
 
     Raises:
         WeightsError: The name is not known, or the file is missing, altered or no ONNX file.
@@ -216,6 +220,8 @@ def read_onnx(name_or_path: str | Path) -> bytes:
     entry, path = find_weights(text)
     if path.suffix != ".onnx":
         raise WeightsError(f"The weights {entry.name!r} are no ONNX file.")
+    if int8 and entry.int8 is not None:
+        return _verified(path.with_name(entry.int8.file), entry.int8.sha256, entry.name)
     return verify_weights(entry, path)
 
 

@@ -153,7 +153,11 @@ class FaceFinder:
     ) -> list[Face]:
         found = {}
         for detection in large_enough(detections, self._config):
-            points = find_points(image, self._face_box(detection), detection.roll)
+            box = self._face_box(detection)
+            points = find_points(image, box, detection.roll)
+            if points.relative_sigma > self._config.max_sigma:
+                # The detector may be sure of a face that is upside down, and not see that it is.
+                points = find_points(image, box, detection.roll + 180)
             if points.relative_sigma <= self._config.max_sigma:
                 found[detection] = points
         return [

@@ -51,6 +51,25 @@ def quantise(loaded: LoadedWeights, crops: np.ndarray, kept: Sequence[str] = KEP
         WeightsError: The exporter is missing.
     """
     onnx = import_exporter()
+    begins = tuple(PREFIX + name for name in kept)
+    model = quantise_convolutions(raw_model(fold_batch_norms(loaded.network)), crops, begins)
+    onnx.helper.set_model_props(model, metadata_of(loaded.entry))
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def quantise_convolutions(model: Any, crops: np.ndarray, kept: tuple[str, ...]) -> Any:
+    """Returns an ONNX model with int8 convolutions, without metadata.
+
+    Args:
+        model: It takes one "image" at a time.
+        crops: (N, H, W, 3) uint8 RGB, some dozens of typical ones.
+        kept: Beginnings of the names of the weights that stay fp32.
+
+    Raises:
+        WeightsError: The exporter is missing.
+    """
+    onnx = import_exporter()
     from onnxruntime import quantization
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -58,12 +77,11 @@ def quantise(loaded: LoadedWeights, crops: np.ndarray, kept: Sequence[str] = KEP
 
     with tempfile.TemporaryDirectory() as folder:
         plain, ready, done = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "ready", "done"))
-        onnx.save(raw_model(fold_batch_norms(loaded.network)), plain)
+        onnx.save(model, plain)
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
         model = onnx.load(ready)
-        begins = tuple(PREFIX + name for name in kept)
         convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-        chosen = [node for node in convolutions if not node.input[1].startswith(begins)]
+        chosen = [node for node in convolutions if not node.input[1].startswith(kept)]
         relus = {node.input[0]: node for node in model.graph.node if node.op_type == "Relu"}
         followed = {node.name: relus[node.output[0]] for node in chosen if node.output[0] in relus}
         entering = {node.input[0] for node in chosen}
@@ -91,10 +109,7 @@ def quantise(loaded: LoadedWeights, crops: np.ndarray, kept: Sequence[str] = KEP
         )
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(done)
-        model = onnx.load(done)
-    onnx.helper.set_model_props(model, metadata_of(loaded.entry))
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+        return onnx.load(done)
 
 
 def find_ranges(
@@ -113,6 +128,7 @@ def find_ranges(
     watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options)
     rng = np.random.default_rng(0)
     values: dict[str, list[np.ndarray]] = {name: [] for name in names}

@@ -82,13 +82,14 @@ def export_points(
     example = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
     module = CropToPoints(network, widen).eval()
     model = to_onnx(module, example, ["points", "sigma", "visible", "rotation"])
-    _halve(onnx, model.graph)
+    halve(onnx, model.graph)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     write_file(path, model.SerializeToString())
 
 
-def _halve(onnx: Any, graph: Any) -> None:
+def halve(onnx: Any, graph: Any) -> None:
+    """Stores large fp32 parameters of an ONNX graph as fp16."""
     for tensor in graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
         if values.dtype != np.float32 or values.size <= LARGE:
