@@ -86,7 +86,7 @@ def shipped_configs() -> dict[str, Path]:
 
 def _read_file(path: str | Path) -> dict[str, Any]:
     shipped = shipped_configs()
-    if not Path(path).exists():
+    if not Path(path).exists() or (Path(path).is_dir() and str(path) in shipped):
         if str(path) not in shipped:
             hint = did_you_mean(str(path), shipped)
             raise ConfigError(

@@ -31,6 +31,8 @@ def test_the_cluster_configuration_is_valid():
 
 def test_a_configuration_that_comes_with_facet_goes_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "details").mkdir()  # as a checkout has a folder cluster/
+    assert load_config(DetailsRun, "details") == DetailsRun()
     assert load_config(NormalsRun, "cluster") == load_config(NormalsRun, CONFIGS / "cluster.yaml")
     with pytest.raises(ConfigError, match=r"no such file\. Did you mean cluster\? .*by name: cluster, det"):
         load_config(NormalsRun, "clusters")
