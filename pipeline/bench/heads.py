@@ -9,6 +9,7 @@ from pipeline.details.config import DetailsConfig
 from pipeline.details.displace import displace
 from pipeline.details.export import head_mesh
 from pipeline.details.kit import head_kit
+from pipeline.details.person import compared
 from pipeline.details.pictures import encode_maps
 from pipeline.details.reconstruct import finish_head, look_at, make_maps
 from pipeline.errors import InputError
@@ -43,6 +44,8 @@ def measure_heads(photo: Path, rounds: int = 3) -> list[Rate]:
         pictures = encode_maps(head.maps)
         steps = {
             "fit": lambda _: fit_views([seen.view], kit.head, config.fit),
+            # The same photo twice costs what two photos of a person do.
+            "fit of a pair": lambda _: fit_views([compared(seen)] * 2, kit.head, config.fit),
             "displacement": lambda _: displace(face, state, normals, kit.grid, config.displace),
             "maps": lambda _: make_maps(camera, vertices_camera, displacement, kit, config.texture_size),
             "maps as PNG and JPEG": lambda _: encode_maps(head.maps),

@@ -326,7 +326,8 @@ def test_pretended_workers_do_a_whole_run(tmp_path, monkeypatch, gpus, ideal, im
 @pytest.mark.slow
 def test_heads_are_timed_step_by_step(tmp_path):
     rates = measure_heads(Path(__file__).resolve().parents[1] / "photos" / "rendered_1.jpg", rounds=1)
-    assert [rate.name for rate in rates] == ["fit", "displacement", "maps", "maps as PNG and JPEG", "GLB"]
+    names = ["fit", "fit of a pair", "displacement", "maps", "maps as PNG and JPEG", "GLB"]
+    assert [rate.name for rate in rates] == names
     assert all(rate.per_second > 0 for rate in rates)
     blank = tmp_path / "blank.png"
     blank.write_bytes(encode_png(np.full((200, 200, 3), 90, np.uint8)))
