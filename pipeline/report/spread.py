@@ -109,4 +109,4 @@ def pace(markers: Sequence[Marker], started: str) -> Spread | None:
 
 
 def _label(low: float, high: float) -> str:
-    return f"{low:.2g} or more" if high == inf else f"{low:.4g} to {high:.4g}"
+    return f"{low:g} or more" if high == inf else f"{low:.4g} to {high:.4g}"

@@ -13,7 +13,7 @@ from pipeline.report.light_rows import parse_condition
 from pipeline.report.page import render_page
 from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
 from pipeline.report.spread import pace
-from pipeline.report.tally import WORST_OF_EACH, Place, read_rows, some_shards, tally_records
+from pipeline.report.tally import Place, read_rows, some_shards, tally_records
 from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
 from pipeline.storage.store import Store
 
@@ -70,7 +70,7 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
     seen = tally.photos
     if not where:
         tally.take(add_up(markers))
-    if where or not has_images or tally.faces <= WORST_OF_EACH:
+    if where or not has_images or tally.faces <= FACES:
         tally.worst = {}  # what is shown is what was asked for, or all there is
     worst = [place for places in tally.worst.values() for place, _ in places]
     rows = read_rows(store, shards, [*tally.shown, *tally.faceless, *worst])
