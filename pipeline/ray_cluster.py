@@ -53,6 +53,8 @@ def cluster(
             if address
             else {"num_cpus": num_cpus, "num_gpus": num_gpus, "include_dashboard": False}
         )
+        if not address:  # what Ray would tell its makers of the machine
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             ray.init(
                 logging_level=logging.ERROR if quiet else logging.INFO, log_to_driver=not quiet, **options

@@ -226,26 +226,33 @@ class Store:
             OutputError: It cannot be written.
         """
         with self._explained(name, "write"):
-            folder = Path(self.path(SCRATCH), self._session) if self.is_local else Path(tempfile.gettempdir())
-            temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
-            try:
-                # The disk that is full is not the bucket.
-                via = name if self.is_local else f"{name} by way of {temporary}"
-                with self._explained(via, "write"), _open_new(temporary) as raw:
+            if self.is_local:
+                with self._beside(Path(self.path(name))) as raw:
                     yield HashedFile(raw)
-                if self.is_local:
-                    final = Path(self.path(name))
-                    final.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(temporary, final)
-                else:
-                    self.filesystem.put_file(str(temporary), self.path(name))
-            finally:
-                temporary.unlink(missing_ok=True)
-                if self.is_local:
-                    with suppress(OSError):  # not empty: others are writing
-                        folder.rmdir()
-                        if self._session:
-                            folder.parent.rmdir()
+                return
+            # A file without a name: however this process ends, nothing of it stays.
+            with tempfile.TemporaryFile() as raw:
+                # The disk that is full is not the bucket.
+                with self._explained(f"{name} by way of {tempfile.gettempdir()}", "write"):
+                    yield HashedFile(raw)
+                    raw.seek(0)
+                self.filesystem.put_file(f"/dev/fd/{raw.fileno()}", self.path(name))
+
+    @contextmanager
+    def _beside(self, final: Path) -> Iterator[BinaryIO]:
+        folder = Path(self.path(SCRATCH), self._session)
+        temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
+        try:
+            with _open_new(temporary) as raw:
+                yield raw
+            final.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty: others are writing
+                folder.rmdir()
+                if self._session:
+                    folder.parent.rmdir()
 
     def remove(self, name: str) -> None:
         """Removes a file, or a folder with all it holds; nothing happens when there is none.
