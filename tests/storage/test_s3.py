@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import numpy as np
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import tenacity
@@ -243,6 +244,11 @@ class TestRun:
         bucket, _, prefix = undisturbed.removeprefix("s3://").partition("/")
         head = client.head_object(Bucket=bucket, Key=f"{prefix}/report/index.html")
         assert head["ContentType"] == "text/html"
+
+    def test_the_printed_line_reads_the_records(self, undisturbed, swift, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", swift.url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", swift.region)
+        assert ds.dataset(f"{undisturbed}/records").to_table(columns=["uri"]).num_rows == len(PHOTOS)
 
     @pytest.mark.slow
     def test_what_exists_is_resumed_refused_or_overwritten(self, run, swift, photos, bucket, client):
