@@ -40,10 +40,10 @@ class TermConfig(Section):
     normals: float = Field(default=50.0, ge=0, description="independent normals that a whole face is worth")
     normals_robust: float = Field(default=0.35, gt=0, description="sine of the angle that counts half")
     compared_points: float = Field(
-        default=0.1, ge=0, description="what is left of the weight of points when photos are compared"
+        default=0.3, ge=0, description="what is left of the weight of points when photos are compared"
     )
     photometric: float = Field(
-        default=4000.0, ge=0, description="points that the skin of a face is worth where photos agree"
+        default=1000.0, ge=0, description="points that the skin of a face is worth where photos agree"
     )
     photometric_robust: float = Field(
         default=0.7, gt=0, description="difference of normalised colours that counts half"
