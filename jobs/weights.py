@@ -139,7 +139,7 @@ def read_score(evaluation: str) -> tuple[str, dict[str, float]]:
     name, _, path = evaluation.partition("=")
     try:
         hull = json.loads(Path(path).read_text(encoding="utf-8"))["hull"]["all"]
-        return name, {metric: round(hull[metric], 2) for metric in ("mean", "median")}
+        return name, {f"{metric}_degrees": round(hull[metric], 2) for metric in ("mean", "median")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"--score {evaluation}: give SET=FILE, the evaluation.json that `facet evaluate --out` wrote."

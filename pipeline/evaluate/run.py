@@ -22,7 +22,7 @@ from pipeline.device import choose_device
 from pipeline.errors import DataError, OutputError
 from pipeline.evaluate.cases import read_cases
 from pipeline.evaluate.invariance import LIGHT_SEED, describe_findings, light_invariance, mirror_invariance
-from pipeline.evaluate.score import ImageScore, score_samples, summarise_scores, table, to_json
+from pipeline.evaluate.score import AREAS, ImageScore, score_samples, summarise_scores, table, to_json
 from pipeline.evaluate.sheets import sheet_row
 from pipeline.images.png import encode_png
 from pipeline.normals.checkpoints import load_network
@@ -103,8 +103,11 @@ def _write(out: Path, summary: dict[str, Any], scores: Sequence[ImageScore]) -> 
 
 
 def report(summary: dict[str, Any]) -> str:
-    """Returns the table of a summary and, below it, what is said of light and mirror."""
-    return "\n\n".join(part for part in (table(summary), describe_findings(summary)) if part)
+    """Returns the one number of a summary, its table, and what is said of light and mirror."""
+    area = "hull" if summary["hull"] else "face"
+    found = (summary[area] or {}).get("all")
+    first = f"{found['mean']:.2f} degrees on average ({AREAS[area]})" if found else ""
+    return "\n\n".join(part for part in (first, table(summary), describe_findings(summary)) if part)
 
 
 def draw_ranked(scores: Sequence[ImageScore], each: int = 4) -> np.ndarray:

@@ -39,6 +39,10 @@ COLUMNS = {
 """Metric -> heading in tables."""
 
 
+AREAS = {"face": "face mask", "hull": "landmark hull"}
+"""Where errors are counted -> its name in tables."""
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """One scored crop.
@@ -115,8 +119,7 @@ def table(summary: Mapping[str, Any]) -> str:
                 f"{100 * values[name]:.0f} %" if name.startswith("within") else f"{values[name]:.2f}"
                 for name in COLUMNS
             ]
-            name = f"{area} mask" if area == "face" else "landmark hull"
-            name += "" if group == "all" else f", {group}"
+            name = AREAS[area] + ("" if group == "all" else f", {group}")
             lines.append(f"| {name} | {values['images']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

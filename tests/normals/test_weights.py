@@ -317,7 +317,7 @@ def test_trained_weights_are_added_with_their_scores(folder, compact, tmp_path):
     CliRunner().invoke(job.command, arguments, catch_exceptions=False)
     entry, path = weights.find_weights("mine")
     assert (entry.licence, entry.trained_how) == ("MIT", "briefly")
-    assert entry.scores == {"heads": {"mean": 9.12, "median": 7.5}}
+    assert entry.scores == {"heads": {"mean_degrees": 9.12, "median_degrees": 7.5}}
     assert path == folder / "mine.safetensors"
     with pytest.raises(DataError, match="facet evaluate"):
         job.read_score("heads=missing.json")
