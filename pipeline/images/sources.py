@@ -219,7 +219,13 @@ def _find_remote(
         files = walk_remote(filesystem, folder, notes, skip, literal_stem(pattern[0]))
         matching = _matching(files, lambda found: filesystem._strip_protocol(found.uri), folder, pattern)
         return _photos(matching, opener, notes, any_name)
-    info = filesystem.info(path)
+    try:
+        info = filesystem.info(path)
+    except FileNotFoundError:
+        bucket = path.partition("/")[0]
+        if filesystem.exists(bucket):
+            raise
+        raise InputError(f"Cannot read the input {shown_uri(url)}: There is no bucket {bucket!r}.") from None
     if info["type"] == "directory" or url.endswith("/"):  # S3 may have an object and a folder of one name
         return _photos(walk_remote(filesystem, path, notes, skip), opener, notes, any_name)
     return _photo_or_list(Found(url, info.get("size"), etag_of(info)), url, opener(url), notes)

@@ -390,7 +390,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("source", "out", "environment", "options", "said"),
         [
-            ("s3://nowhere-at-all/x", "{out}", {}, [], "no such file"),
+            ("s3://nowhere-at-all/x", "{out}", {}, [], "no bucket 'nowhere-at-all'"),
+            ("{photos}/none.jpg", "{out}", {}, [], "no such file"),
             ("{photos}", "s3://nowhere-at-all/out", {}, [], "bucket does not exist"),
             ("{photos}", "{out}", {"AWS_SECRET_ACCESS_KEY": "a-wrong-secret"}, [], "Access denied"),
             ("{photos}", "{out}", {"AWS_ACCESS_KEY_ID": "nobody:at-all"}, [], "Access denied"),
