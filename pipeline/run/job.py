@@ -268,7 +268,7 @@ def work_off(work: Work, pending: list[int], before: Counts, engine: str, watch:
         if engine == "ray":  # imported here, since Ray takes a second
             from pipeline.run.engines.ray_engine import run_ray
 
-            run_ray(work, pending, on_chunk)
+            run_ray(work, pending, on_chunk, on_workers=progress.workers)
         else:
             from pipeline.run.engines.local import run_local
 

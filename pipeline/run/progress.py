@@ -107,6 +107,7 @@ class Progress(Display):
         self._counts += done
         self._clock = clock
         self._start = clock()
+        self._waiting = "starting"
 
     @property
     def counts(self) -> Counts:
@@ -116,6 +117,11 @@ class Progress(Display):
     def add(self, counts: Counts) -> None:
         """Notes that more photos are done."""
         self._counts += counts
+        self._update(self._details(), self._counts.images)
+
+    def workers(self, ready: int, asked: int) -> None:
+        """Notes how many workers are ready of those that were asked for."""
+        self._waiting = f"starting, {ready} of {asked} workers ready"
         self._update(self._details(), self._counts.images)
 
     def line(self) -> str:
@@ -139,7 +145,7 @@ class Progress(Display):
     def _details(self) -> str:
         rate, left = self._pace()
         if left is None:
-            return "starting"
+            return self._waiting
         return (
             f"{rate:.1f} images/s, {logs.found_text(self._counts)}{self._counts.failures:,} failed, "
             f"{clock(left)} left"

@@ -38,6 +38,12 @@ def test_line_tells_rate_and_time_left_of_this_session():
     assert shown.line().endswith("0.0 images/s, 5,000 faces, 7 failed, 69:26:40 left")
 
 
+def test_line_tells_what_is_waited_for():
+    shown = Progress(10, Counts(), stream=io.StringIO(), clock=Clock())
+    shown.workers(1, 2)
+    assert shown.line() == "0/10 images, starting, 1 of 2 workers ready"
+
+
 def test_lines_are_written_where_there_is_no_terminal():
     """One after each interval, whether or not anything was done meanwhile."""
     written = io.StringIO()

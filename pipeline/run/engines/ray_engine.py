@@ -32,9 +32,20 @@ LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
 
 
 def run_ray(
-    work: Work, shards: list[int], on_chunk: Callable[[Counts], None], reader: Reader = ReadStage
+    work: Work,
+    shards: list[int],
+    on_chunk: Callable[[Counts], None],
+    reader: Reader = ReadStage,
+    on_workers: Callable[[int, int], None] = lambda ready, asked: None,
 ) -> None:
     """Carries out some shards of a run.
+
+    Args:
+        work: The run.
+        shards: The shards to do.
+        on_chunk: Called with the counts of every chunk that is written.
+        reader: How photos are read.
+        on_workers: Called with the workers that are ready and those that were asked for, as they get ready.
 
     Raises:
         PlanError: There is no cluster, or it cannot run what is asked.
@@ -54,7 +65,7 @@ def run_ray(
 
             run_graph(work, shards, note, metrics.commit, shares, cpus, reader)
         else:
-            with closing(Crew(work, shares.stages[0], reader)) as crew:
+            with closing(Crew(work, shares.stages[0], reader, on_workers)) as crew:
                 crew.work_off(Tasks(work, shards, note, metrics.commit))
 
 
@@ -101,9 +112,11 @@ class Crew:
         work: The run.
         share: How many workers, and what they take.
         reader: See `run_ray`.
+        on_workers: See `run_ray`.
     """
 
-    def __init__(self, work: Work, share: Share, reader: Reader):
+    def __init__(self, work: Work, share: Share, reader: Reader, on_workers: Callable[[int, int], None]):
+        self._on_workers, self._asked, self._ready = on_workers, share.actors, 0
         arguments = ray.put([stage.arguments(work.config) for stage in work.recipe.stages])
         actor = ray.remote(ChunkWorker).options(num_cpus=share.cpus, max_concurrency=AT_ONCE)
         self._make: Callable[[], Any] = partial(actor.remote, work, reader, arguments)
@@ -159,6 +172,8 @@ class Crew:
         self._vain = 0
         if task is None:
             self._free += [worker] * AT_ONCE
+            self._ready += 1
+            self._on_workers(min(self._ready, self._asked), self._asked)  # some replace lost ones
         else:
             self._free.append(worker)
             tasks.done(task, found)
