@@ -55,8 +55,8 @@ class Notes:
     def lines(self) -> list[str]:
         """Returns one line per reason, with examples; names from outside are quoted and escaped."""
         return [
-            f"{count:,} {reason}: {', '.join(ascii(example) for example in self.examples[reason])}"
-            + (", ..." if count > len(self.examples[reason]) else "")
+            f"{reason}: {count:,} ({', '.join(ascii(example) for example in self.examples[reason])}"
+            + (", ...)" if count > len(self.examples[reason]) else ")")
             for reason, count in self.counts.items()
         ]
 

@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 from pipeline.images.items import ListedItem
 from pipeline.run import logs
 from pipeline.run.counts import Counts
-from pipeline.words import clock, size_text
+from pipeline.words import clock, quantity, size_text
 
 
 class Display(ABC):
@@ -172,7 +172,7 @@ class ListingProgress(Display):
             yield item
 
     def line(self) -> str:
-        return f"listing the input: {self._images:,} photos, {size_text(self._bytes)}"
+        return f"listing the input: {quantity(self._images, 'photo')}, {size_text(self._bytes)}"
 
     def fields(self) -> dict[str, Any]:
         return {"images": self._images, "bytes": self._bytes}

@@ -87,7 +87,7 @@ def test_rows_without_a_uri_are_counted(tmp_path):
     (tmp_path / "a.csv").write_text("url,n\na.jpg,1\n,2\nb.jpg\n")
     listing = list_input(f"{tmp_path}/a.csv")
     assert len(list(listing)) == 2
-    assert listing.notes.lines() == ["1 rows of the list without a URI left out: 'row 1'"]
+    assert listing.notes.lines() == ["rows of the list without a URI left out: 1 ('row 1')"]
 
 
 class TestParts:

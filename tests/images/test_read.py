@@ -384,7 +384,7 @@ class TestS3:
             assert proxy.seen == []
 
     def test_buckets_that_are_not_there(self, s3, bucket):
-        with pytest.raises(InputError, match="no such file"):
+        with pytest.raises(InputError, match="no bucket 'nowhere'"):
             list_input("s3://nowhere", s3)
         with pytest.raises(InputError):
             list_input("s3://photos", s3.model_copy(update={"endpoint_url": "http://127.0.0.1:1"}))
