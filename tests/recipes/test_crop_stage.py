@@ -162,7 +162,7 @@ class TestStage:
         )
         # What is left is that the network's stage has not been there.
         assert list(check_faces(table.to_pylist()[0], NormalsRun(), True)) == [
-            "has a face without normal_png, mask_png"
+            "has a face without normal_png, mask_png, mask_share"
         ]
 
     def test_other_detectors_leave_the_points_out(self, detect, photo):
