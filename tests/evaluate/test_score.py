@@ -256,7 +256,7 @@ def test_command_prints_a_table_and_stores_the_rest(tmp_path, weights, pictures)
     assert f"| face mask | 7 | {summary['face']['all']['mean']:.2f} |" in result.output
     assert (out / "evaluation.md").read_text() in result.output
     area = "hull" if summary["hull"] else "face"
-    assert result.output.startswith(f"{summary[area]['all']['mean']:.2f} degrees on average")
+    assert result.stdout.startswith(f"{summary[area]['all']['mean']:.2f} degrees on average")
     lines = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
     means = [line["face"]["mean"] for line in lines]
     assert np.mean(means) == pytest.approx(summary["face"]["all"]["mean"])
