@@ -53,7 +53,7 @@ class Place:
 
 
 @dataclass
-class Problem:
+class FailureKind:
     """All photos that failed with one error code."""
 
     code: str
@@ -67,7 +67,7 @@ class Tally:
 
     statuses: Counter[str] = field(default_factory=Counter)
     faces: int = 0
-    problems: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, FailureKind] = field(default_factory=dict)
     shown: dict[Place, list[int]] = field(default_factory=dict)
     """Row -> positions in its list of faces; in reading order."""
     faceless: list[Place] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Tally:
         """Counts a whole run, of which some shards were read."""
         self.statuses, self.faces = counts.statuses, counts.found.total()
         self.problems = {
-            code: Problem(code, number, counts.examples.get(code, []))
+            code: FailureKind(code, number, counts.examples.get(code, []))
             for code, number in counts.error_codes.items()
         }
 
@@ -180,9 +180,9 @@ def _light_batches(store: Store, shard: str) -> tuple[list[int], list[pa.RecordB
         return [0, *accumulate(sizes)], file.read(columns=COLUMNS).combine_chunks().to_batches()
 
 
-def _add_problems(problems: dict[str, Problem], failed: pa.RecordBatch, examples: int) -> None:
+def _add_problems(problems: dict[str, FailureKind], failed: pa.RecordBatch, examples: int) -> None:
     for code, count in _value_counts(failed["error_code"]).items():
-        problem = problems.setdefault(code, Problem(code))
+        problem = problems.setdefault(code, FailureKind(code))
         problem.count += count
         missing = examples - len(problem.examples)
         if missing > 0:
