@@ -25,8 +25,14 @@ from pipeline.weights import DEFAULT
 DISTINCT = {"portraits": 48, "phone": 12, "groups": 12}
 """Photos made of each kind; runs over more repeat them under other names."""
 
-SHARE = {"portraits": 1.0, "phone": 0.2, "groups": 0.2}
-"""Photos of a whole run, as a share of `BenchOptions.count`: the others take longer."""
+SHARE = {"phone": 0.2, "groups": 0.2}
+"""Photos of a whole run, as a share of `BenchOptions.count`: these take longer."""
+
+FEWEST = 200
+"""Photos of a whole run all the same: of fewer the shorter run would be worked on in one process."""
+
+MANY = 2000
+"""Photos of a run whose memory is compared with that of a short one."""
 
 BASELINE_PHOTOS = 12
 """Photos that go the baseline's way, which takes a second each."""
@@ -61,7 +67,7 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
     if "workers" in parts and "stages" not in parts[: parts.index("workers")]:
         parts.insert(0, "stages")  # pretended workers sleep for as long as these take
     photos: dict[str, list[Path]] = {}
-    if {"stages", "baseline", "heads", *ENGINES} & set(parts):
+    if {"stages", "baseline", "heads", "memory", *ENGINES} & set(parts):
         photos = _photos(options, folder)
         report.photos = [{"kind": kind, **_describe(files)} for kind, files in photos.items()]
     for part in parts:
@@ -73,8 +79,15 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
                 report.stages[kind] = measure_stages(listing, folder / f"{kind}-stages", weights, cores)
         elif part in ENGINES:
             for kind, files in photos.items():
-                count = max(4, round(options.count * SHARE.get(kind, 1.0)))
+                count = options.count
+                if kind in SHARE:
+                    count = max(FEWEST, round(count * SHARE[kind]))
                 report.engines.append(measure_engine(part, kind, files, count, folder, weights))
+        elif part == "memory":
+            kind, files = next(iter(photos.items()))
+            report.engines += [
+                measure_engine(engine, kind, files, MANY, folder / part, weights) for engine in ENGINES
+            ]
         elif part == "baseline":
             report.baseline = measure_baseline(first[:BASELINE_PHOTOS], folder)[0]
         elif part == "heads":

@@ -256,7 +256,7 @@ def test_report_derives_efficiency_and_speedup():
     assert (ray["mb"], ray["grown"]) == (100, 1)
     assert baseline["photos_a_second"] == 1
     text = printed(report)
-    for expected in ("of stages alone 0.95", "start up s 4 local", "20.00", "heads", "portraits"):
+    for expected in ("of stages alone", "local 4, ray 15", "20.00", "heads", "portraits"):
         assert expected in text
 
 
