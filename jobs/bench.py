@@ -12,7 +12,6 @@ from jobs import entry
 from pipeline.bench import DEFAULT_PARTS, PARTS, SCALE_PARTS
 from pipeline.weights import DEFAULT
 
-
 FILE_WIDTH = 160
 """Columns of tables that go into a file or a pipe."""
 

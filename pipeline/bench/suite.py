@@ -11,7 +11,7 @@ import torch
 
 from pipeline.bench import DEFAULT_PARTS
 from pipeline.bench.baseline import measure_baseline
-from pipeline.bench.end_to_end import ENGINES, measure_engine, write_list
+from pipeline.bench.end_to_end import ENGINES, EngineRun, measure_engine, write_list
 from pipeline.bench.heads import measure_heads
 from pipeline.bench.machine import describe_machine
 from pipeline.bench.photos import KINDS, find_photos, write_photos
@@ -77,17 +77,8 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
             for kind, files in photos.items():
                 listing = write_list(files, len(files), folder / kind)
                 report.stages[kind] = measure_stages(listing, folder / f"{kind}-stages", weights, cores)
-        elif part in ENGINES:
-            for kind, files in photos.items():
-                count = options.count
-                if kind in SHARE:
-                    count = max(FEWEST, round(count * SHARE[kind]))
-                report.engines.append(measure_engine(part, kind, files, count, folder, weights))
-        elif part == "memory":
-            kind, files = next(iter(photos.items()))
-            report.engines += [
-                measure_engine(engine, kind, files, MANY, folder / part, weights) for engine in ENGINES
-            ]
+        elif part in (*ENGINES, "memory"):
+            report.engines += _whole_runs(part, photos, options, folder)
         elif part == "baseline":
             report.baseline = measure_baseline(first[:BASELINE_PHOTOS], folder)[0]
         elif part == "heads":
@@ -105,6 +96,22 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
             seconds = {stage.name: 1 / stage.per_second for stage in next(iter(report.stages.values()), [])}
             report.figures[part] = measure_scale(part, seconds, cores, folder)
     return report
+
+
+def _whole_runs(
+    part: str, photos: dict[str, list[Path]], options: BenchOptions, folder: Path
+) -> list[EngineRun]:
+    if part == "memory":
+        kind, files = next(iter(photos.items()))
+        runs = [(engine, kind, files, MANY) for engine in ENGINES]
+    else:
+        runs = [
+            (part, kind, files, max(FEWEST, round(options.count * SHARE[kind])))
+            if kind in SHARE
+            else (part, kind, files, options.count)
+            for kind, files in photos.items()
+        ]
+    return [measure_engine(*run, folder / part, options.weights) for run in runs]
 
 
 def _photos(options: BenchOptions, folder: Path) -> dict[str, list[Path]]:
