@@ -89,3 +89,19 @@ def test_turning_a_photo_turns_its_normals(estimate, name):
         both = (mask > 0) & (before.mask > 0)
         angle = np.degrees(np.arccos(np.clip((normals * before.normals).sum(-1)[both], -1, 1)))
         assert angle.mean() < 4, degrees
+
+
+@pytest.mark.parametrize("name", ["rendered_2.jpg", "rendered_4.jpg"])
+def test_a_mirrored_photo_has_mirrored_normals(estimate, name):
+    photo = cv2.cvtColor(cv2.imread(str(PHOTOS / name)), cv2.COLOR_BGR2RGB)
+    middle = np.array([photo.shape[1] / 2, photo.shape[0] / 4])
+    before = estimate(photo, middle)
+    after = estimate(np.ascontiguousarray(photo[:, ::-1]), middle)
+    grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1)
+    mirrored = [photo.shape[1] - 1, 0] + before.window.to_photo(grid) * [-1, 1]
+    x, y = np.moveaxis(after.window.to_crop(mirrored).astype(np.float32), -1, 0)
+    normals = cv2.remap(after.normals, x, y, cv2.INTER_LINEAR) * (-1, 1, 1)
+    both = (cv2.remap(after.mask, x, y, cv2.INTER_NEAREST) > 0) & (before.mask > 0)
+    angle = np.degrees(np.arccos(np.clip((normals * before.normals).sum(-1)[both], -1, 1)))
+    assert both.mean() > 0.3
+    assert angle.mean() < 3.5
