@@ -30,9 +30,11 @@ def command(
     """
     from pipeline.config import load_config
     from pipeline.errors import ConfigError, OutputError
+    from pipeline.processes import leave_out_pandas
     from pipeline.recipes import find_run
     from pipeline.run.state import read_state
 
+    leave_out_pandas()
     recipe, store, _ = find_run(output, config, overrides)
     settings = load_config(recipe.config, config, overrides, base=(read_state(store) or {})["config"])
     if file is None:

@@ -153,8 +153,8 @@ def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: C
             Image.fromarray(np.dstack([_eight_bits(normals), mask]), "RGBA"),
             "WEBP",
             lossless=True,
-            method=2,
-            quality=0,  # of the effort: a quarter of the time, 6 % more bytes
+            method=0,  # a fifth of the time of what compresses well, and 1.6 times the bytes
+            quality=0,
         ),
         signs=" ".join(str(sign) for sign in SIGNS[convention]),
         light=" ".join(f"{value:.4f}" for value in light),
