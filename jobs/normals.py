@@ -86,8 +86,8 @@ def carry_out(request: RunRequest, on_existing: OnExisting) -> None:
         for line in failure_table(error.counts):
             logs.say(line)
         raise
-    click.echo(summarise(result, str(request.output)))
-    if reason := verdict(result.counts):
+    click.echo(summarise(result, str(request.output), request.recipe.item))
+    if reason := verdict(result.counts, request.recipe.item):
         logs.complain(FacetError(reason, "run_failed"))
         sys.exit(1)
 

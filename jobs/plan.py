@@ -78,7 +78,7 @@ def command(
         logs.say("Stopped. What was planned before stays as it is.")
         sys.exit(130)
     estimate = describe_estimate(recipe, planned.images_left, resources, given, sample)
-    click.echo("\n".join([*summarise_plan(planned), *estimate]))
+    click.echo("\n".join([*summarise_plan(planned, recipe.item), *estimate]))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ RECIPE = Recipe(
         Stage("head", PersonStage, "core", person_arguments, isolated=True),
     ),
     record=FORMAT,
+    item="person",
     group=one_subject_each,
     models=details.models,
     joins=joins,

@@ -7,7 +7,7 @@ from pipeline.run.config import EngineConfig
 from pipeline.run.counts import Counts
 
 SHARE_COUNTS_FROM = 1000
-"""Photos that must be done before a share of failures counts: the first few tell little."""
+"""Records that must be there before a share of failures counts: the first few tell little."""
 
 
 def check_failures(counts: Counts, config: EngineConfig) -> None:
@@ -22,7 +22,7 @@ def check_failures(counts: Counts, config: EngineConfig) -> None:
     if limit is None or not is_exceeded(counts, limit):
         return
     raise FailureLimitError(
-        f"{counts.failures:,} of {counts.images:,} photos failed, and engine.max_failures is {limit}. What "
+        f"{counts.failures:,} of {counts.records:,} failed, and engine.max_failures is {limit}. What "
         "is committed stays valid; with a higher limit the same command goes on.",
         counts=counts,
     )
@@ -32,6 +32,6 @@ def is_exceeded(counts: Counts, limit: str) -> bool:
     """Whether there are more failures than a limit such as "5%" or "200" allows."""
     if limit.endswith("%"):
         return (
-            counts.images >= SHARE_COUNTS_FROM and counts.failures > counts.images * float(limit[:-1]) / 100
+            counts.records >= SHARE_COUNTS_FROM and counts.failures > counts.records * float(limit[:-1]) / 100
         )
     return counts.failures > int(limit)

@@ -158,7 +158,7 @@ class Session:
             self._save()
             logs.event(
                 "run_started",
-                f"Working on {len(pending):,} of {plan.shards:,} shards of {store.url}.",
+                f"Working on {len(pending):,} of {quantity(plan.shards, 'shard')}{plan.cut}: {store.url}.",
                 session=self._id,
                 engine=run.state["engine"],
                 shards=plan.shards,

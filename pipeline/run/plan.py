@@ -90,6 +90,11 @@ class Plan:
         """Number of shards."""
         return self._starts[-1]
 
+    @property
+    def cut(self) -> str:
+        """How it is cut, behind a number of shards; "" where extensions have sizes of their own."""
+        return "" if self.extensions else f" of {self.shard_size:,} in chunks of {self.chunk_size:,}"
+
     def shard_items(self, shard: int) -> int:
         """Returns the number of items of a shard."""
         piece, index = self.locate(shard)

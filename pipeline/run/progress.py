@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 from pipeline.images.items import ListedItem
 from pipeline.run import logs
 from pipeline.run.counts import Counts
+from pipeline.run.pace import rate_text, time_left
 from pipeline.words import clock, quantity, size_text
 
 
@@ -102,11 +103,11 @@ class Progress(Display):
             stream, interval, [BarColumn(), MofNCompleteColumn()], "starting", total, done.images
         )
         self._total = total
-        self._before = done.images
         self._counts = Counts()
         self._counts += done
+        self._now = Counts()
         self._clock = clock
-        self._start = clock()
+        self._start = self._last = clock()
         self._waiting = "starting"
 
     @property
@@ -117,39 +118,42 @@ class Progress(Display):
     def add(self, counts: Counts) -> None:
         """Notes that more photos are done."""
         self._counts += counts
+        self._now += counts
+        self._last = self._clock()
         self._update(self._details(), self._counts.images)
 
     def workers(self, ready: int, asked: int) -> None:
-        """Notes how many workers are ready of those that were asked for."""
+        """Notes how many workers are ready of those that were asked for; until one is, nobody works."""
+        if not self._now.images:
+            self._start = self._clock()
         self._waiting = f"starting, {ready} of {asked} workers ready"
         self._update(self._details(), self._counts.images)
 
     def line(self) -> str:
-        return f"{self._counts.images:,}/{self._total:,} images, {self._details()}"
+        return f"{self._counts.images:,}/{self._total:,} photos, {self._details()}"
 
     def fields(self) -> dict[str, Any]:
-        rate, left = self._pace()
+        per_second, left = self._pace()
         return {
             **logs.counted(self._counts),
             "total": self._total,
-            "images_per_second": round(rate, 3),
+            "images_per_second": round(per_second, 3),
             "seconds_left": None if left is None else round(left),
         }
 
     def _pace(self) -> tuple[float, float | None]:
-        """Images a second, and seconds that are left."""
-        now = self._counts.images - self._before
-        rate = now / max(self._clock() - self._start, 1e-9)
-        return rate, (self._total - self._counts.images) / rate if now else None
+        """Photos a second until the last was done, and seconds that are left."""
+        per_second = self._now.images / max(self._last - self._start, 1e-9)
+        left = self._total - self._counts.images
+        since = self._clock() - self._last
+        return per_second, time_left(left, per_second, since) if per_second else None
 
     def _details(self) -> str:
-        rate, left = self._pace()
+        per_second, left = self._pace()
         if left is None:
             return self._waiting
-        return (
-            f"{rate:.1f} images/s, {logs.found_text(self._counts)}{self._counts.failures:,} failed, "
-            f"{clock(left)} left"
-        )
+        found = f"{logs.found_text(self._counts)}{self._counts.failures:,} failed"
+        return f"{rate_text(self._now, per_second)}, {found}, {clock(left)} left"
 
 
 class ListingProgress(Display):

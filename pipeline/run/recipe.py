@@ -134,6 +134,7 @@ class Recipe:
         config: Class of its configuration.
         stages: Between reading and writing, which are the engine's.
         record: Its records.
+        item: What one record is of, for messages.
         group: Makes items of the listed photos; one record comes of each.
         models: Checks what the configuration names, and returns the models that decide the results beside
             it: name -> {"name", and "sha256" where it has one, ...}.
@@ -151,6 +152,7 @@ class Recipe:
     config: type[Any]
     stages: tuple[Stage, ...]
     record: RecordFormat
+    item: str = "photo"
     group: Callable[[Iterable[ListedFile]], Iterator[ListedItem]] = one_photo_each
     models: Callable[[Any], dict[str, dict[str, str]]] = no_models
     joins: Callable[[Any], bool] = always

@@ -11,14 +11,12 @@ from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
+from pipeline.run.pace import rate_text, recent_rate, time_left
 from pipeline.run.plan import read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
 from pipeline.storage.store import RETRY, Store
 from pipeline.words import clock, printable, quantity
-
-RATE_WINDOW = timedelta(hours=1)
-"""The rate is that of the last hour in which something was committed."""
 
 QUIET = timedelta(minutes=10)
 """After so long without a commit a running run may have been killed."""
@@ -108,6 +106,8 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
     status = _alive_status(_status(state, last, complete), signs, now)
     rate = recent_rate(commits, began)
     running = status == "running"
+    since = max((now - last).total_seconds(), 0.0) if last else None
+    left = plan.images - images_done if plan and running else 0
     return RunStatus(
         url=store.url,
         status=status,
@@ -117,9 +117,9 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
         images_done=images_done,
         counts=None if quick else counts,
         rate=rate,
-        seconds_left=(plan.images - images_done) / rate if plan and rate and running else None,
+        seconds_left=time_left(left, rate, since or 0.0) if rate and left else None,
         last_commit=last,
-        seconds_since_commit=max((now - last).total_seconds(), 0.0) if last else None,
+        seconds_since_commit=since,
         quiet=not quick and running and now - _last_work(signs, last, began) > QUIET,
         sessions=signs,
         time=now,
@@ -143,21 +143,6 @@ def _last_work(signs: list[Sign], last: datetime | None, began: datetime) -> dat
     return max([began, *([last] if last else []), *(datetime.fromisoformat(sign.worked) for sign in signs)])
 
 
-def recent_rate(commits: list[tuple[datetime, int]], began: datetime) -> float | None:
-    """Returns the photos a second of the last hour of work.
-
-    Args:
-        commits: (time, photos) of every committed shard, in the order of time.
-        began: When the session began; what was committed before tells nothing about it.
-    """
-    if not commits:
-        return None
-    last = commits[-1][0]
-    since = max(began, last - RATE_WINDOW)
-    seconds = (last - since).total_seconds()
-    return sum(images for time, images in commits if time > since) / seconds if seconds > 0 else None
-
-
 def describe_status(found: RunStatus) -> str:
     """Returns the status as lines for the user."""
     if found.images is None or found.shards is None:
@@ -171,10 +156,10 @@ def describe_status(found: RunStatus) -> str:
         f"{found.shards_done:,} of {found.shards:,} shards."
     ]
     if found.counts is not None and found.shards_done:
-        lines.append(f"{found_text(found.counts)}{found.counts.failures:,} photos failed.")
+        lines.append(f"{found_text(found.counts)}{found.counts.failures:,} failed.")
     pace = []
     if found.rate and found.status == "running":
-        pace.append(f"{found.rate:,.1f} photos a second")
+        pace.append(rate_text(found.counts or Counts(), found.rate))
     if found.seconds_left is not None:
         pace.append(f"{clock(found.seconds_left)} left")
     if found.seconds_since_commit is not None and found.status != "complete":

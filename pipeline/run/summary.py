@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.run import logs
 from pipeline.run.counts import FAILED, OK, Counts
+from pipeline.run.pace import rate_text
 from pipeline.words import printable, quantity, size_text
 
 if TYPE_CHECKING:
@@ -19,22 +20,25 @@ FAULT_SHARE = 0.01
 """Share of the records that may have one before the run went wrong."""
 
 
-def summarise(result: Result, output: str) -> str:
-    """Returns the summary of a complete run: counts, failures by code, where to look, how to read on."""
+def summarise(result: Result, output: str, item: str = "photo") -> str:
+    """Returns the summary of a complete run: counts, failures by code, where to look, how to read on.
+
+    `item` is what a record is of.
+    """
     counts = result.counts
     things = logs.found_text(counts).removesuffix(", ")
     thing = next(iter(counts.found), "things").removesuffix("s")
     empty = counts.records - counts.statuses[OK] - counts.statuses[FAILED]
+    whole = _items(counts.records, item, counts.images)
     lines = [
-        f"{quantity(counts.images, 'photo')}: {counts.statuses[OK]:,} with {things}, {empty:,} without a "
-        f"{thing}, {counts.statuses[FAILED]:,} failed.",
+        f"{whole}: {counts.statuses[OK]:,} with {things}, {empty:,} without a {thing}, "
+        f"{counts.statuses[FAILED]:,} failed.",
         *failure_table(counts),
     ]
     if (done := result.session).images:
-        per_second = [(done.images, "photos"), *((number, name) for name, number in done.found.items())]
-        pace = " and ".join(f"{number / result.seconds:.1f} {name}" for number, name in per_second)
+        pace = rate_text(done, done.images / result.seconds)
         part = f"{quantity(done.images, 'photo')} of them now, in" if done.images < counts.images else "In"
-        lines.append(f"{part} {result.seconds:.1f} s: {pace} a second, start and end included.")
+        lines.append(f"{part} {result.seconds:.1f} s: {pace}, start and end included.")
     if result.report:
         lines.append(f"Look at it:  {printable(result.report)}")
     records = printable(f"{output.rstrip('/')}/records")
@@ -42,15 +46,20 @@ def summarise(result: Result, output: str) -> str:
     return "\n".join(lines)
 
 
-def verdict(counts: Counts) -> str | None:
+def _items(number: int, item: str, images: int) -> str:
+    photos = quantity(images, "photo")
+    return photos if item == "photo" else f"{quantity(number, item)} in {photos}"
+
+
+def verdict(counts: Counts, item: str = "photo") -> str | None:
     """Returns why a complete run went wrong all the same, None where it did not."""
     faults = {code: counts.error_codes[code] for code in FAULTS if counts.error_codes[code]}
     if counts.records and counts.failures >= counts.records:
-        codes, what = dict(counts.error_codes.most_common(3)), "Every photo failed"
+        codes, what = dict(counts.error_codes.most_common(3)), f"Every {item} failed"
     elif sum(faults.values()) > FAULT_SHARE * counts.records:
         codes, what = (
             faults,
-            f"{sum(faults.values()):,} of {quantity(counts.records, 'photo')} failed by no fault of theirs",
+            f"{sum(faults.values()):,} of {quantity(counts.records, item)} failed by no fault of theirs",
         )
     else:
         return None
@@ -65,22 +74,26 @@ def summarise_stopped(counts: Counts, output: str) -> str:
     )
 
 
-def summarise_plan(planned: Planned) -> list[str]:
-    """Returns what to say about a plan: what is to be done, and what the listing was like."""
+def summarise_plan(planned: Planned, item: str = "photo") -> list[str]:
+    """Returns what to say about a plan: what is to be done, and what the listing was like.
+
+    `item` is what a record is of.
+    """
     plan = planned.plan
     lines = [printable(note) for note in planned.notes]
     if planned.new is not None:
         lines.append(
-            f"{quantity(planned.new, 'photo')} added." if planned.new else "There are no new photos to add."
+            f"{quantity(planned.new, item)} added." if planned.new else "There are no new photos to add."
         )
     if planned.changed:
-        lines.append(f"{quantity(planned.changed, 'item')} of the plan with new photos; the plan keeps them.")
+        lines.append(f"{quantity(planned.changed, item)} of the plan with new photos; the plan keeps them.")
     if planned.vanished:
         lines.append(
-            f"{quantity(planned.vanished, 'photo')} of the plan gone from the input; the plan keeps them."
+            f"{quantity(planned.vanished, item)} of the plan gone from the input; the plan keeps them."
         )
     size = f", {size_text(plan.bytes)}," if plan.bytes else ""
-    lines.append(f"{quantity(plan.images, 'photo')}{size} in {quantity(plan.shards, 'shard')}.")
+    what = _items(plan.items, item, plan.images)
+    lines.append(f"{what}{size} in {quantity(plan.shards, 'shard')}{plan.cut}.")
     if planned.images_left < plan.images:
         lines.append(f"{quantity(planned.images_left, 'photo')} of them are still to be done.")
     return lines

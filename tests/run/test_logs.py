@@ -136,7 +136,7 @@ class TestLimit:
         ],
     )
     def test_share_and_number(self, limit, images, failures, exceeded):
-        counts = Counts(images=images, error_codes=Counter(timeout=failures))
+        counts = Counts(records=images, error_codes=Counter(timeout=failures))
         config = EngineConfig(max_failures=limit)
         if not exceeded:
             check_failures(counts, config)
@@ -172,7 +172,7 @@ class TestLimit:
 
         code, lines, _ = facet("--max-failures", "3")
         assert code == 2
-        assert lines[-1].startswith("facet: 4 of 4 photos failed, and engine.max_failures is 3.")
+        assert lines[-1].startswith("facet: 4 of 4 failed, and engine.max_failures is 3.")
         assert lines[-1].endswith("[too_many_failures]")
         table = [line.strip() for line in lines[-7:-1]]
         assert {"unsupported_format: 2", "empty_file: 2"} < set(table)

@@ -30,25 +30,39 @@ def counts(images: int, faces: int = 0, **failures: int) -> Counts:
 def test_line_tells_rate_and_time_left_of_this_session():
     clock = Clock()
     shown = Progress(10_000, counts(4000, 4100, truncated=5), stream=io.StringIO(), clock=clock)
-    assert shown.line() == "4,000/10,000 images, starting"
+    assert shown.line() == "4,000/10,000 photos, starting"
     clock.now += 50
     shown.add(counts(1000, 900, timeout=2))
-    assert shown.line() == "5,000/10,000 images, 20.0 images/s, 5,000 faces, 7 failed, 4:10 left"
-    clock.now += 49_950
-    assert shown.line().endswith("0.0 images/s, 5,000 faces, 7 failed, 69:26:40 left")
+    rates = "20 photos and 18 faces a second"
+    assert shown.line() == f"5,000/10,000 photos, {rates}, 5,000 faces, 7 failed, 4:10 left"
+    clock.now += 10  # until the next result the time goes down, and nothing else changes
+    assert shown.line().endswith(f"{rates}, 5,000 faces, 7 failed, 4:00 left")
+    clock.now += 9999
+    assert shown.line().endswith("0:00 left")
+
+
+def test_the_rate_begins_with_the_first_worker():
+    clock = Clock()
+    shown = Progress(100, Counts(), stream=io.StringIO(), clock=clock)
+    clock.now += 30
+    shown.workers(1, 2)
+    clock.now += 5
+    shown.add(counts(10))
+    shown.workers(2, 2)
+    assert shown.line() == "10/100 photos, 2 photos and 0 faces a second, 0 faces, 0 failed, 0:45 left"
 
 
 def test_line_tells_what_is_waited_for():
     shown = Progress(10, Counts(), stream=io.StringIO(), clock=Clock())
     shown.workers(1, 2)
-    assert shown.line() == "0/10 images, starting, 1 of 2 workers ready"
+    assert shown.line() == "0/10 photos, starting, 1 of 2 workers ready"
 
 
 def test_lines_are_written_where_there_is_no_terminal():
     """One after each interval, whether or not anything was done meanwhile."""
     written = io.StringIO()
     with Progress(10, Counts(), stream=written, interval=0.001):
-        while written.getvalue().count("0/10 images") < 2:
+        while written.getvalue().count("0/10 photos") < 2:
             time.sleep(0.001)
     with Progress(10, Counts(), stream=written, interval=1000):
         pass
@@ -79,7 +93,7 @@ def test_summary_names_failures_by_code_and_how_to_go_on():
         "    /a?[2J.jpg: Ends?early.",
         "  empty_file: 1",
         "    /ü.jpg: Empty.",
-        "In 2.5 s: 2.0 photos and 0.8 faces a second, start and end included.",
+        "In 2.5 s: 2 photos and 0.8 faces a second, start and end included.",
         "Look at it:  out/report/index.html",
         'Read it:     pyarrow.dataset.dataset("out/records").to_table()',
     ]
@@ -91,7 +105,7 @@ def test_the_rate_is_that_of_the_photos_of_this_session():
     """After a kill the time of what was done before is not known."""
     total, now = counts(100, 50), counts(10, 20)
     text = summarise(Result(total, 4.0, now, [], None), "out")
-    assert "10 photos of them now, in 4.0 s: 2.5 photos and 5.0 faces a second" in text
+    assert "10 photos of them now, in 4.0 s: 2.5 photos and 5 faces a second" in text
     assert "a second" not in summarise(Result(total, 4.0, Counts(), [], None), "out")
 
 

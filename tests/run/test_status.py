@@ -29,10 +29,11 @@ from pipeline.run.heartbeat import (
     read_signs,
 )
 from pipeline.run.markers import marker_name
+from pipeline.run.pace import recent_rate
 from pipeline.run.plan import read_plan
 from pipeline.run.plan_photos import extend_plan, write_plan
 from pipeline.run.shards import commit_shard
-from pipeline.run.status import RunStatus, describe_status, recent_rate, run_status
+from pipeline.run.status import RunStatus, describe_status, run_status
 from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
@@ -75,7 +76,7 @@ def test_running_run(tmp_path):
     assert (found.status, found.shards_done, found.shards) == ("running", 3, 10)
     assert (found.images_done, found.images) == (3, 10)
     assert found.rate == pytest.approx(3 / 80)
-    assert found.seconds_left == pytest.approx(7 / (3 / 80))
+    assert found.seconds_left == pytest.approx(7 / (3 / 80) - 20)
     assert found.last_commit == after(80)
     assert found.seconds_since_commit == 20
     assert not found.quiet
@@ -83,8 +84,8 @@ def test_running_run(tmp_path):
     assert found.counts.error_codes == {"truncated": 2}
     assert describe_status(found).splitlines() == [
         "running: 3 of 10 photos (30.0 %), 3 of 10 shards.",
-        "0 faces, 2 photos failed.",
-        "0.0 photos a second, 3:07 left, the last shard 0:20 ago.",
+        "0 faces, 2 failed.",
+        "0.037 photos and 0 faces a second, 2:47 left, the last shard 0:20 ago.",
         "  truncated: 2",
         "    /5.jpg: Cut.",
         "    /7.jpg: Cut.",
