@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.util import get_temp_dir
 from typing import Any, TypeVar
 
 R = TypeVar("R")
@@ -54,6 +56,7 @@ def worker_pool(
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
         context.set_forkserver_preload(list(preload))
+    get_temp_dir()  # made now, so that every worker knows it
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _start_worker, (make, arguments))
     try:
@@ -120,7 +123,8 @@ def leave_out_pandas() -> None:
 def end_with_parent() -> None:
     """Ends this process as soon as its parent is gone; the first thing that a worker calls.
 
-    A parent that was killed can no longer stop its workers: they would work on, or wait for ever.
+    A parent that was killed can no longer stop its workers: they would work on, or wait for ever. Nor can it
+    remove its temporary folder, which a worker therefore does.
     """
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
@@ -129,4 +133,6 @@ def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # The folder of the sockets between them, which a process that ends by itself removes.
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)
         os._exit(1)

@@ -83,9 +83,12 @@ def test_an_error_in_the_block_ends_workers_that_are_at_work():
         leave()
 
 
-def test_workers_end_with_a_parent_that_is_killed():
-    code = PARENT.format(folder=os.path.dirname(__file__))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+def test_workers_end_with_a_parent_that_is_killed_and_leave_no_file(tmp_path):
+    command = [sys.executable, "-c", PARENT.format(folder=os.path.dirname(__file__))]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         worker = psutil.Process(int(parent.stdout.readline()))
+        assert list(tmp_path.iterdir())
         parent.kill()
         worker.wait(60)
+    assert list(tmp_path.iterdir()) == []

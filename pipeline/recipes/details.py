@@ -58,13 +58,13 @@ def models(config: DetailsRun) -> dict[str, dict[str, str]]:
     return normals.models(config) | {"head": {"name": "ict-facekit", "sha256": digest, "licence": "MIT"}}
 
 
-def write_page(store: Store, config: DetailsRun) -> str:
-    """Writes the report, with a page of heads beside it, and returns where it is."""
+def write_page(store: Store, config: DetailsRun, item: str = "photo") -> str:
+    """Writes the report with a page of heads beside it; see `normals.write_page`."""
     from pipeline.details.kit import head_kit
     from pipeline.recipes.head_page import write_heads
 
     write_heads(store, config, head_kit(level=config.details.level))
-    return normals.write_page(store, config)
+    return normals.write_page(store, config, item)
 
 
 RECIPE = Recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -14,7 +15,6 @@ from pipeline.recipes.normals_stage import NormalsStage
 from pipeline.recipes.person_record import FORMAT
 from pipeline.recipes.person_stages import PersonCropStage, PersonStage
 from pipeline.run.recipe import Recipe, Stage
-from pipeline.storage.store import Store
 
 
 class MultiviewRun(DetailsRun):
@@ -38,15 +38,6 @@ def joins(config: MultiviewRun) -> bool:
     return False
 
 
-def write_page(store: Store, config: MultiviewRun) -> str | None:
-    """Writes the page of heads, with what was left out and why, and returns where it is; None: no heads."""
-    from pipeline.details.kit import head_kit
-    from pipeline.recipes.head_page import PAGE, write_heads
-
-    written = write_heads(store, config, head_kit(level=config.details.level))
-    return store.place(PAGE) if written else None
-
-
 RECIPE = Recipe(
     name="multiview",
     config=MultiviewRun,
@@ -61,7 +52,7 @@ RECIPE = Recipe(
     models=details.models,
     joins=joins,
     device=normals.device,
-    report=write_page,
+    report=partial(details.write_page, item="person"),
     free=details.RECIPE.free,
     retried=details.RECIPE.retried,
     packages=details.RECIPE.packages,

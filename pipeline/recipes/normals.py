@@ -110,11 +110,11 @@ def device(config: NormalsRun) -> str:
     return config.normals.device
 
 
-def write_page(store: Store, config: NormalsRun) -> str:
-    """Writes the report, and returns where it is."""
+def write_page(store: Store, config: NormalsRun, item: str = "photo") -> str:
+    """Writes the report, and returns where it is; `item` is what a record is of."""
     from pipeline.report.write import write_report
 
-    return write_report(store, *_photos(config))
+    return write_report(store, *_photos(config), item)
 
 
 def draw_sheet(store: Store, config: NormalsRun, where: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ def render_page(
     seen: int,
     selection: str = "",
     heads: str = "",
+    item: str = "photo",
 ) -> str:
     """Returns the HTML.
 
@@ -41,16 +42,19 @@ def render_page(
     and load nothing but data URIs.
 
     `worst` has faces by the reason they are shown for, `selection` the conditions that all this meets, "" for
-    a whole run, `seen` counts the photos that `spreads` and `worst` are of, and `heads` is the page of heads
-    beside this one, if there is one.
+    a whole run, `seen` counts the photos that `spreads` and `worst` are of, `heads` is the page of heads
+    beside this one, if there is one, and `item` what a record is of.
     """
     style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
+    word = "in" if item == "photo" else "of"
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
     return (
         environment()
         .get_template("page.html")
         .render(
-            headline=f"{quantity(tally.faces, 'face')} in {quantity(tally.photos, 'photo')}",
+            headline=f"{quantity(tally.faces, 'face')} {word} {quantity(tally.photos, item)}",
+            item=item,
+            items=quantity(2, item).partition(" ")[2],
             run=run,
             tally=tally,
             cards=cards,

@@ -96,7 +96,9 @@ def thumbnails_of(
     """Yields a JPEG data URI for each row, "" where the photo is gone, changed or unreadable by now."""
 
     def thumbnail(row: dict[str, Any], data: bytes | ImageError) -> str:
-        if isinstance(data, Exception) or hashlib.sha256(data).hexdigest() != row["sha256"]:
+        if isinstance(data, Exception):
+            return ""
+        if row.get("sha256") and hashlib.sha256(data).hexdigest() != row["sha256"]:
             return ""
         try:
             photo = decode(data)
@@ -111,9 +113,21 @@ def thumbnails_of(
         yield from pool.map(thumbnail, some, read([row["uri"] for row in some]))
 
 
+def of_one_photo(row: dict[str, Any], position: int) -> tuple[dict[str, Any], int]:
+    """Returns the row of the photo that a face is on, and the face's position in it.
+
+    Where a record is of several photos that is what a record of this one alone would say.
+    """
+    if not row.get("photos"):
+        return row, position
+    face = row["faces"][position]
+    return row["photos"][face["photo"]] | {"subject": row["uri"], "faces": [face]}, 0
+
+
 def photo_of(row: dict[str, Any], thumbnail: str) -> ShownPhoto:
     """Returns a photo as the page shows it."""
-    return ShownPhoto(row["uri"], short_name(row["uri"]), row["width"] or 0, row["height"] or 0, thumbnail)
+    name = " / ".join(short_name(uri) for uri in (row.get("subject"), row["uri"]) if uri)
+    return ShownPhoto(row["uri"], name, row.get("width") or 0, row.get("height") or 0, thumbnail)
 
 
 def card_of(row: dict[str, Any], position: int, photo: ShownPhoto, convention: Convention) -> Card:

@@ -79,7 +79,7 @@ class Spreads:
     def spreads(self) -> list[Spread]:
         """Returns those that hold something."""
         labels = [f"{number}" for number in range(MOST_FACES)] + [f"{MOST_FACES} or more"]
-        found = [Spread("Faces in a photo", labels, self._photos.tolist())]
+        found = [Spread("Faces in a record", labels, self._photos.tolist())]
         for name, (title, edges) in MEASURES.items():
             labels = [_label(low, high) for low, high in pairwise(edges)]
             found.append(Spread(title, labels, self._faces[name].tolist()))

@@ -26,8 +26,13 @@ from pipeline.run.markers import Marker
 from pipeline.storage.store import Store
 
 SHOWN_FIELDS = "index box score landmarks points visible crop_window crop_png normal_png mask_png"
-SHOWN = ["uri", "width", "height", "sha256", *(f"faces.list.element.{name}" for name in SHOWN_FIELDS.split())]
-"""Columns that the page shows of the rows that are chosen."""
+SHOWN = [
+    *("uri", "width", "height", "sha256"),
+    *(f"faces.list.element.{name}" for name in SHOWN_FIELDS.split()),
+    # Where a record is of several photos, and each face says which it is on:
+    *("faces.list.element.photo", *(f"photos.list.element.{name}" for name in ("uri", "width", "height"))),
+]
+"""Columns that the page shows of the rows that are chosen, as far as there are any."""
 
 READ_ERRORS = (OSError, OutputError, pa.ArrowException)
 FACES_OF_ONE_PHOTO = 4

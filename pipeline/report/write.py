@@ -11,7 +11,15 @@ from pipeline.processes import available_cpus
 from pipeline.report.facts import run_facts
 from pipeline.report.light_rows import parse_condition
 from pipeline.report.page import render_page
-from pipeline.report.sheet import Card, DecodePhoto, ReadBytes, card_of, photo_of, thumbnails_of
+from pipeline.report.sheet import (
+    Card,
+    DecodePhoto,
+    ReadBytes,
+    card_of,
+    of_one_photo,
+    photo_of,
+    thumbnails_of,
+)
 from pipeline.report.spread import pace
 from pipeline.report.tally import Place, read_rows, some_shards, tally_records
 from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
@@ -32,8 +40,10 @@ EXAMPLES = 5
 """Most examples of each error code."""
 
 
-def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
+def write_report(store: Store, read: ReadBytes, decode: DecodePhoto, item: str = "photo") -> str:
     """Writes the page of a run that is complete or was stopped; what is committed counts.
+
+    `item` is what a record is of, for the words of the page.
 
     Returns:
         Path of the page, as the store's file system takes it.
@@ -41,11 +51,13 @@ def write_report(store: Store, read: ReadBytes, decode: DecodePhoto) -> str:
     Raises:
         OutputError: The folder cannot be read or written.
     """
-    store.write(PAGE, make_report(store, read, decode).encode("utf-8"))
+    store.write(PAGE, make_report(store, read, decode, item=item).encode("utf-8"))
     return store.place(PAGE)
 
 
-def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Sequence[str] = ()) -> str:
+def make_report(
+    store: Store, read: ReadBytes, decode: DecodePhoto, where: Sequence[str] = (), item: str = "photo"
+) -> str:
     """Returns the page of a run, or of a part of it.
 
     Args:
@@ -53,6 +65,7 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
         read: See there.
         decode: See there.
         where: Conditions that photos and faces must meet, see `pipeline.report.light_rows.parse_condition`.
+        item: See `write_report`.
 
     Raises:
         ConfigError: A condition is none.
@@ -72,22 +85,28 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
         tally.take(add_up(markers))
     if where or not has_images or tally.faces <= FACES:
         tally.worst = {}  # what is shown is what was asked for, or all there is
-    worst = [place for places in tally.worst.values() for place, _ in places]
-    rows = read_rows(store, shards, [*tally.shown, *tally.faceless, *worst])
+    faces = [(place, position) for place, positions in tally.shown.items() for position in positions]
+    faces += [face for of_reason in tally.worst.values() for face in of_reason]
+    rows = read_rows(store, shards, [*(place for place, _ in faces), *tally.faceless])
+    alone = {
+        (place, position): of_one_photo(rows[place], position) for place, position in faces if place in rows
+    }
+    wanted = {row["uri"]: row for row, _ in alone.values()}
+    wanted |= {rows[place]["uri"]: rows[place] for place in tally.faceless if place in rows}
     lost: list[Place] = []
     with ThreadPoolExecutor(available_cpus(), "facet-report") as pool:
-        thumbnails = thumbnails_of(list(rows.values()), read, decode, pool)
+        thumbnails = thumbnails_of(list(wanted.values()), read, decode, pool)
         photos = {
-            place: photo_of(row, thumbnail)
-            for (place, row), thumbnail in zip(rows.items(), thumbnails, strict=True)
+            uri: photo_of(row, thumbnail)
+            for (uri, row), thumbnail in zip(wanted.items(), thumbnails, strict=True)
         }
 
         def card(face: tuple[Place, int]) -> Card | None:
-            place, position = face
             try:
-                return card_of(rows[place], position, photos[place], run.convention)
+                row, position = alone[face]
+                return card_of(row, position, photos[row["uri"]], run.convention)
             except (KeyError, ImageError):
-                lost.append(place)
+                lost.append(face[0])
                 return None
 
         def cards_of(faces: Iterable[tuple[Place, int]]) -> list[Card]:
@@ -106,10 +125,11 @@ def make_report(store: Store, read: ReadBytes, decode: DecodePhoto, where: Seque
         run,
         tally,
         cards,
-        [photos[place] for place in tally.faceless if place in photos],
+        [photos[rows[place]["uri"]] for place in tally.faceless if place in rows],
         alerts,
         worst=worst_cards,
         seen=seen,
+        item=item,
         spreads=[*tally.spreads, *([over_time] if over_time else [])],
         selection=" and ".join(where),
         heads=HEADS if not where and HEADS in store.names("report") else "",

@@ -93,7 +93,7 @@ class Plan:
     @property
     def cut(self) -> str:
         """How it is cut, behind a number of shards; "" where extensions have sizes of their own."""
-        return "" if self.extensions else f" of {self.shard_size:,} in chunks of {self.chunk_size:,}"
+        return "" if self.extensions else f" of up to {self.shard_size:,} in chunks of {self.chunk_size:,}"
 
     def shard_items(self, shard: int) -> int:
         """Returns the number of items of a shard."""

@@ -126,7 +126,7 @@ class Progress(Display):
         """Notes how many workers are ready of those that were asked for; until one is, nobody works."""
         if not self._now.images:
             self._start = self._clock()
-        self._waiting = f"starting, {ready} of {asked} workers ready"
+        self._waiting = f"{'working' if ready else 'starting'}, {ready} of {asked} workers ready"
         self._update(self._details(), self._counts.images)
 
     def line(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,18 @@ def test_what_is_written_is_sound(done):
         "rendered_1",
     ]
     assert ds.dataset(done / "records").to_table().schema.names == SCHEMA.names
+
+
+def test_the_report_shows_the_faces_of_all_people(done, people):
+    state = json.loads((done / "run.json").read_text())
+    page = Path(RECIPE.report(Store(str(done)), MultiviewRun(**state["config"]))).read_text("utf-8")
+    assert "<h1>3 faces of 4 people</h1>" in page
+    for name in ("anna / 1.png", "anna / 2.jpg", "bert / rendered_1.jpg"):
+        assert f'alt="{name}"' in page
+        assert f'alt="Normals of face 1 of {name}"' in page
+    assert "People without a result" in page
+    assert 'href="heads.html"' in page
+    assert (done / "report/heads.html").exists()
 
 
 def test_heads_are_exported_photo_by_photo_with_the_same_vertices(done, tmp_path):

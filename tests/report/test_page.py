@@ -331,7 +331,7 @@ class TestPage:
         assert names[:4] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
         assert sorted(names[4:8]) == ["0.jpg", "10.jpg", "20.jpg", "30.jpg"]  # fewest normals
         labels = [attributes["aria-label"] for _, attributes in page.elements if "aria-label" in attributes]
-        assert "Faces in a photo. 0: 1, 1: 99, 2: 0, 3: 0, 4: 0, 5 or more: 0" in labels
+        assert "Faces in a record. 0: 1, 1: 99, 2: 0, 3: 0, 4: 0, 5 or more: 0" in labels
         (scores,) = (label for label in labels if label.startswith("Detector"))
         assert "0 to 0.1: 10, 0.1 to 0.2: 10," in scores
         assert "0.9 or more: 9" in scores

@@ -264,4 +264,5 @@ def test_actors_and_driver_on_ray_are_killed(started, undisturbed):
         with suppress(psutil.NoSuchProcess):
             process.kill()
     run.finish()
+    assert "Lost a worker (ActorDiedError); another does its work" in run.log.read_text()
     check_same(run.out, undisturbed)

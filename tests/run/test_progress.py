@@ -55,7 +55,7 @@ def test_the_rate_begins_with_the_first_worker():
 def test_line_tells_what_is_waited_for():
     shown = Progress(10, Counts(), stream=io.StringIO(), clock=Clock())
     shown.workers(1, 2)
-    assert shown.line() == "0/10 photos, starting, 1 of 2 workers ready"
+    assert shown.line() == "0/10 photos, working, 1 of 2 workers ready"
 
 
 def test_lines_are_written_where_there_is_no_terminal():

@@ -7,6 +7,7 @@ cores feed them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -26,6 +27,9 @@ from pipeline.run.engines.tasks import AT_ONCE, MAX_LOSSES, Task, Tasks
 from pipeline.run.plan_photos import count_images
 from pipeline.run.stages import AllStages, Reader, ReadStage, Written
 from pipeline.run.work import Work
+from pipeline.words import quantity
+
+log = logging.getLogger(__name__)
 
 LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
 """What Ray raises for a task whose worker, or the machine it was on, is gone."""
@@ -159,11 +163,18 @@ class Crew:
         worker, task = self._pending[reference]
         try:
             found = ray.get(reference)
-        except LOST:
+        except LOST as error:
             self._vain += 1
             if self._vain > self._most_vain:
                 raise
-            tasks.lost(self._drop(worker))
+            had = self._drop(worker)
+            log.warning(
+                "Lost a worker%s (%s); another does its work, %s.",
+                " with its machine" if "its node has died" in str(error) else "",
+                type(error).__name__,
+                quantity(len(had), "task"),
+            )
+            tasks.lost(had)
             self._start()
             return
         del self._pending[reference]
