@@ -27,6 +27,7 @@ from pipeline.errors import ConfigError
     help="Also render so many heads under ten lights each and compare the answers. Needs the head model.",
 )
 @click.option("--show", multiple=True, metavar="ID", help="Draw this image into OUT/shown.png; repeatable.")
+@click.option("--people", is_flag=True, help="Score heads of people by one and more of their photos.")
 @click.option("--unit", default=1.0, show_default=True, help="Centimetres that a unit of the scans is.")
 def command(
     weights: str,
@@ -38,6 +39,7 @@ def command(
     mirror: bool,
     light_heads: int,
     show: tuple[str, ...],
+    people: bool,
     unit: float,
 ) -> None:
     """Scores WEIGHTS (a name, a file or a training checkpoint) on labelled DATA.
@@ -53,6 +55,12 @@ def command(
     facet evaluate compact out/held_out --out out/score --mirror --light 12
     facet evaluate points out/held_out --out out/score
 
+    With --people DATA are of `facet synth --multiview`, and what is scored are the heads that fit one, two,
+    three and five of the photos: millimetres and degrees by stage.
+
+    \b
+    facet evaluate compact out/people --people
+
     In place of WEIGHTS, a run of `facet details` or `multiview`: its heads are scored against DATA, an OBJ
     file of a scan that faces +z with y up, or a folder with one named after each photo or person. Prints
     millimetres and degrees by stage: mean face, points alone, proxy, detailed.
@@ -62,6 +70,11 @@ def command(
     """
     if (Path(weights) / "run.json").exists():
         _evaluate_heads(weights, data, out, unit)
+        return
+    if people:
+        from pipeline.evaluate.people import evaluate_people
+
+        click.echo(evaluate_people(weights, data, out))
         return
     from pipeline.weights import is_onnx
 

@@ -13,7 +13,6 @@ from pipeline.details.head import Head
 from pipeline.details.kit import HeadKit
 from pipeline.details.reconstruct import FacePhoto, check_quality, finish_head
 from pipeline.fitting.fit import Fit, FitError, fit_views
-from pipeline.fitting.head import FitHead
 from pipeline.fitting.views import Picture, View
 from pipeline.pixels import resize
 
@@ -28,15 +27,14 @@ class PersonConfig(Section):
         most_photos: Photos that a head is fitted to; of more those are taken whose views differ most.
         most_angle: Degrees on average between a photo's normals and the head fitted to it alone, beyond which
             the photo is left out.
-        most_different: How far its head by itself may be from the others', root mean square of vertices in
-            mm, beyond which a photo is taken for somebody else's. Of 36 pairs of renders of one person
-            none was farther apart than 3.8, of 594 pairs of different people one in twenty than 4.5: only
-            quite another head is noticed.
+        least_like: Likeness of its head by itself to the others' (see `likeness`) below which a photo is
+            taken for somebody else's. Of 215 pairs of renders of one person one was below 0, of 3,541
+            pairs of different people one in eight: only quite another head is noticed.
     """
 
     most_photos: int = Field(default=12, ge=1, le=64)
     most_angle: float = Field(default=16.0, gt=0)
-    most_different: float = Field(default=4.5, gt=0)
+    least_like: float = Field(default=0.0, ge=-1, le=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +45,7 @@ class Person:
         faces: Photo number -> which of its faces is the person's.
         heads: Photo number -> the head in it; all have the same identity.
         rejected: Photo number -> why it was left out.
+        likeness: Photo number -> that of its head by itself to those of the other photos that are used.
         costs: Stage of the fit -> its cost before and after.
         refused: Why its last stage was not taken; None: it was, or there was none.
     """
@@ -54,6 +53,7 @@ class Person:
     faces: dict[int, int]
     heads: dict[int, Head]
     rejected: dict[int, str]
+    likeness: dict[int, float]
     costs: dict[str, tuple[float, float]]
     refused: str | None
 
@@ -75,22 +75,20 @@ def reconstruct_person(
     alone, rejected = fit_alone(photos, kit, config, person.most_angle)
     if not alone:
         raise FitError("; ".join(f"photo {k + 1}: {reason}" for k, reason in rejected.items()))
-    shapes = {
-        k: {c: neutral_shape(fit.identity, kit.head) for c, fit in fits.items()} for k, fits in alone.items()
-    }
+    shapes = {k: {c: fit.identity for c, fit in fits.items()} for k, fits in alone.items()}
     faces = choose_faces(shapes)
+    chosen = {k: shapes[k][c] for k, c in faces.items()}
     doubts = {k: alone[k][c].quality[0].normals for k, c in faces.items()}
-    strangers = find_strangers(
-        {k: shapes[k][c] for k, c in faces.items()}, doubts, most_mm=person.most_different
-    )
-    rejected |= {k: f"it shows another head: {off:.1f} mm from the others'" for k, off in strangers.items()}
+    strangers = find_strangers(chosen, doubts, least=person.least_like)
+    rejected |= {k: f"it shows another head: likeness {value:.2f}" for k, value in strangers.items()}
     used = sorted(faces.keys() - strangers.keys())
+    alike = strangers | likenesses({k: chosen[k] for k in used})
     if len(used) == 1:
         fit = alone[used[0]][faces[used[0]]]
     else:
         fit = fit_views([compared(photos[k][faces[k]]) for k in used], kit.head, config.fit)
     heads = {k: finish_head(photos[k][faces[k]], fit, i, kit, config) for i, k in enumerate(used)}
-    return Person({k: faces[k] for k in used}, heads, rejected, ends_of(fit), fit.refused)
+    return Person({k: faces[k] for k in used}, heads, rejected, alike, ends_of(fit), fit.refused)
 
 
 def compared(photo: FacePhoto) -> View:
@@ -131,56 +129,59 @@ def fit_alone(
     return fits, {k: reason for k, reason in rejected.items() if k not in fits}
 
 
-def neutral_shape(identity: np.ndarray, head: FitHead) -> np.ndarray:
-    """Returns the vertices (F, 3) of a head without expression about their middle, cm."""
-    vertices = head.vertices(identity, np.zeros(len(head.expression_names)))
-    return vertices - vertices.mean(axis=0)
+def likeness(identity: np.ndarray, others: np.ndarray) -> float:
+    """How much a head is like others: the cosine of their coefficients (100,), which are N(0, 1).
+
+    It is 1 for the same shape and about 0 for strangers. What single photos tell of a shape is inexact: of
+    renders of one person four pairs of a hundred are below .1, of different people every fourth.
+    """
+    lengths = float(np.linalg.norm(identity) * np.linalg.norm(others))
+    return float(identity @ others) / max(lengths, 1e-9)
 
 
-def choose_faces(shapes: dict[int, dict[int, np.ndarray]]) -> dict[int, int]:
-    """Chooses on every photo the face whose shape is nearest to the others'.
+def likenesses(identities: dict[int, np.ndarray]) -> dict[int, float]:
+    """Returns how much each of some heads is like the others; nothing of one alone."""
+    total = sum(identities.values(), np.zeros(()))
+    return {k: likeness(own, total - own) for k, own in identities.items() if len(identities) > 1}
+
+
+def choose_faces(identities: dict[int, dict[int, np.ndarray]]) -> dict[int, int]:
+    """Chooses on every photo the face whose shape is most like the others'.
 
     Args:
-        shapes: Photo number -> face number -> vertices (F, 3); face 0 is the largest.
+        identities: Photo number -> face number -> coefficients (100,); face 0 is the largest.
 
     Returns:
         Photo number -> face number.
     """
-    sure = [next(iter(faces.values())) for faces in shapes.values() if len(faces) == 1]
-    known = np.mean(sure or [next(iter(faces.values())) for faces in shapes.values()], axis=0)
-    return {
-        k: min(faces, key=lambda c: float(np.linalg.norm(faces[c] - known))) for k, faces in shapes.items()
-    }
+    sure = [next(iter(faces.values())) for faces in identities.values() if len(faces) == 1]
+    known = np.sum(sure or [next(iter(faces.values())) for faces in identities.values()], axis=0)
+    return {k: max(faces, key=lambda c: likeness(faces[c], known)) for k, faces in identities.items()}
 
 
 def find_strangers(
-    shapes: dict[int, np.ndarray], doubts: dict[int, float], *, most_mm: float
+    identities: dict[int, np.ndarray], doubts: dict[int, float], *, least: float
 ) -> dict[int, float]:
-    """Finds shapes that are not the others'. Of two it takes the more doubtful one for the stranger.
+    """Finds heads that are not the others'. Of two it takes the more doubtful one for the stranger.
 
     Args:
-        shapes: Photo number -> vertices (F, 3), cm.
-        doubts: Photo number -> how badly its shape fits, in whatever unit.
-        most_mm: Distance that is still the same head's, root mean square of vertices in mm.
+        identities: Photo number -> coefficients (100,).
+        doubts: Photo number -> how badly its head fits, in whatever unit.
+        least: Likeness that is still the same head's.
 
     Returns:
-        Photo number -> its distance from the others.
+        Photo number -> its likeness to the others.
     """
-    left, strangers = dict(shapes), {}
+    left, strangers = dict(identities), {}
     while len(left) > 1:
-        off = {k: _distance(left[k], np.mean([left[j] for j in left if j != k], axis=0)) for k in left}
+        alike = likenesses(left)
         last_two = len(left) == 2
-        worst = max(off, key=lambda k: (doubts[k] if last_two else off[k], k))
-        if off[worst] <= most_mm:
+        worst = max(left, key=lambda k: (doubts[k] if last_two else -alike[k], k))
+        if alike[worst] >= least:
             break
-        strangers[worst] = off[worst]
+        strangers[worst] = alike[worst]
         del left[worst]
     return strangers
-
-
-def _distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Root mean square of the distances of vertices (F, 3) in cm, in mm."""
-    return 10 * float(np.sqrt(((first - second) ** 2).sum(axis=1).mean()))
 
 
 def most_different(directions: np.ndarray, count: int) -> list[int]:

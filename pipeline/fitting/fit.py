@@ -136,12 +136,35 @@ def fit_views(views: list[View], head: FitHead, config: FitConfig | None = None)
         stages[name] = state
     refused = None
     if settings.photometric_steps and sum(view.picture is not None for view in views) > 1:
-        found, costs["photometric"] = problem.compare_photos(state)
-        stages["photometric"] = found
-        refused = problem.objection(state, found, costs["photometric"])
-        state = state if refused else found
+        found, (before, after) = problem.compare_photos(state)
+        stages["photometric"], costs["photometric"] = found, [before, after]
+        if after < before:
+            state = found
+        else:
+            refused = f"the photos do not agree better: the cost went from {before:.1f} to {after:.1f}"
     quality = tuple(problem.quality(state, k, disagreements[k]) for k in range(len(views)))
     return Fit(state.identity, state.views, quality, stages, costs, refused)
+
+
+@dataclass(frozen=True, eq=False)
+class _Frozen:
+    """The cost of states beside the one at which its terms were frozen."""
+
+    problem: _Problem
+    terms: list[list[terms.Term]]
+    pairs: list[PairTerm]
+
+    def cost(self, state: State) -> float:
+        """Cost of a state."""
+        return (
+            self.problem.prior_cost(state)
+            + sum(pair.cost(state.identity, state.views) for pair in self.pairs)
+            + sum(
+                terms.cost(term, term.residuals(state.identity, view))
+                for view, of_view in zip(state.views, self.terms, strict=True)
+                for term in of_view
+            )
+        )
 
 
 class _Problem:
@@ -226,39 +249,34 @@ class _Problem:
             robust=weights.photometric_robust,
         )
 
-    def compare_photos(self, state: State) -> tuple[State, list[float]]:
+    def compare_photos(self, state: State) -> tuple[State, tuple[float, float]]:
         """Fits by what photos show of the same skin; returns the finest scale's cost before and after."""
         self.stage = "photometric"
         start, pictures = state, [view.picture for view in self.views]
         self.compared = choose_pairs(pictures, state.identity, state.views, self.head)
         for self.scale in SCALES:
             state, _ = minimise(self.linearise, state, self.config.photometric_steps)
-        return state, [self.linearise(start).cost, self.linearise(state).cost]
+        return state, (self.freeze(start).cost(start), self.freeze(state).cost(state))
 
-    def objection(self, before: State, after: State, costs: list[float]) -> str | None:
-        """Says why the photometric stage is not to be believed; None: it is."""
-        if costs[1] >= costs[0]:
-            return f"the photos do not agree better: the cost went from {costs[0]:.1f} to {costs[1]:.1f}"
-        return None
+    def freeze(self, state: State) -> _Frozen:
+        """All terms, frozen at a state."""
+        return _Frozen(self, [self.terms(state, k) for k in range(len(self.views))], self.pairs(state))
 
     def linearise(self, state: State) -> Quadratic[State]:
         """The cost about a state."""
         count = IDENTITY + len(self.views) * (terms.LOCAL - IDENTITY)
         hessian, gradient = np.zeros((count, count)), np.zeros(count)
         lower, upper = np.full(count, -np.inf), np.full(count, np.inf)
-        frozen = [self.terms(state, k) for k in range(len(self.views))]
-        pairs = self.pairs(state)
-        total = sum(pair.cost(state.identity, state.views) for pair in pairs)
+        frozen = self.freeze(state)
         for k, view in enumerate(state.views):
             place = terms.columns(k)
-            for term in frozen[k]:
-                h, g, c = terms.normal_equations(term, state.identity, view)
+            for term in frozen.terms[k]:
+                h, g = terms.normal_equations(term, state.identity, view)
                 hessian[np.ix_(place, place)] += h
                 gradient[place] += g
-                total += c
             self._view_priors(k, view, place, hessian, gradient)
             lower[place], upper[place] = self._bounds(state.identity, k, view)
-        for pair in pairs:
+        for pair in frozen.pairs:
             h, g, place = pair.normal_equations(state.identity, state.views)
             hessian[np.ix_(place, place)] += h
             gradient[place] += g
@@ -268,19 +286,11 @@ class _Problem:
         return Quadratic(
             hessian=hessian,
             gradient=gradient,
-            cost=total + self._prior_cost(state),
+            cost=frozen.cost(state),
             lower=lower,
             upper=upper,
             move=lambda change: _move(state, change),
-            evaluate=lambda other: (
-                self._prior_cost(other)
-                + sum(pair.cost(other.identity, other.views) for pair in pairs)
-                + sum(
-                    terms.cost(term, term.residuals(other.identity, other.views[k]))
-                    for k in range(len(self.views))
-                    for term in frozen[k]
-                )
-            ),
+            evaluate=frozen.cost,
         )
 
     def _view_priors(
@@ -298,7 +308,8 @@ class _Problem:
         hessian[tilt, tilt] += 1 / variance
         gradient[tilt] += _turn_of(view.tilt) / variance
 
-    def _prior_cost(self, state: State) -> float:
+    def prior_cost(self, state: State) -> float:
+        """Cost of what is known beforehand."""
         total = self.config.identity_prior * float(state.identity @ state.identity) / 2
         for k, view in enumerate(state.views):
             off = view.expression - self.priors[k].mean

@@ -62,13 +62,21 @@ class FitHead:
     tangents: np.ndarray
 
     def vertices(self, identity: np.ndarray, expression: np.ndarray) -> np.ndarray:
-        """Vertices (F, 3) float32 in head space, cm, of a head with neutral eyes."""
-        return self.neutral + self.basis @ np.concatenate([identity, expression]).astype(np.float32)
+        """Vertices (F, 3) float32 in head space, cm, of a head with neutral eyes; read-only."""
+        return _vertices(self, np.concatenate([identity, expression]).astype(np.float32).tobytes())
 
     def patch_tangents(self, vertices: np.ndarray, patches: np.ndarray) -> np.ndarray:
         """Two tangents (N, 3, 2) of patches (N,) of a face (F, 3), of unit length on the neutral head."""
         quads = self.patches[patches]
         return _diagonals(vertices, quads) @ self.mix[patches]
+
+
+@lru_cache(maxsize=64)
+def _vertices(head: FitHead, shape: bytes) -> np.ndarray:
+    """The vertices of a shape, which several terms of a fit ask for one after the other."""
+    vertices = head.neutral + head.basis @ np.frombuffer(shape, np.float32)
+    vertices.setflags(write=False)
+    return np.asarray(vertices)
 
 
 @lru_cache(maxsize=2)

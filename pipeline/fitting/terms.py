@@ -62,16 +62,14 @@ def cost(term: Weighted, residuals: np.ndarray) -> float:
     return float(term.weight @ np.log1p(squares)) * term.robust**2 / 2
 
 
-def normal_equations(
-    term: Term, identity: np.ndarray, view: ViewState
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Hessian (LOCAL, LOCAL), gradient (LOCAL,) and cost of a term."""
+def normal_equations(term: Term, identity: np.ndarray, view: ViewState) -> tuple[np.ndarray, np.ndarray]:
+    """Hessian (LOCAL, LOCAL) and gradient (LOCAL,) of a term."""
     residuals = term.residuals(identity, view)
     weight = term.weight / (1 + (residuals**2).sum(1) / term.robust**2)
     root = np.sqrt(weight)[:, None].astype(np.float32)
     rows = (term.derivatives(identity, view) * root[..., None]).reshape(-1, LOCAL)
     scaled = (residuals * root).reshape(-1).astype(np.float32)
-    return (rows.T @ rows).astype(float), (rows.T @ scaled).astype(float), cost(term, residuals)
+    return (rows.T @ rows).astype(float), (rows.T @ scaled).astype(float)
 
 
 def pixels_by_unknowns(

@@ -49,6 +49,7 @@ RECIPE = Recipe(
     record=FORMAT,
     item="person",
     group=one_subject_each,
+    most_photos=60,
     models=details.models,
     joins=joins,
     device=normals.device,

@@ -33,6 +33,12 @@ PHOTO = pa.struct(
             "else the code of what is wrong with it.",
         ),
         field("reason", pa.string(), "Why it is not used; null when ok."),
+        field(
+            "likeness",
+            pa.float64(),
+            "Cosine of the shapes found in it alone and in the other photos: 1 is the same, strangers are "
+            "about 0. Of pairs of renders of one person 4 % were below .1, of different people 24 %.",
+        ),
         *(PHOTO_SCHEMA.field(name) for name in _FACTS),
     ]
 )
@@ -82,7 +88,7 @@ def photo_rows(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     The first says under "left_out" which photos were not used, and all under "person" where they are.
     """
-    left_out = [photo for photo in row["photos"] if photo["status"] != "ok"]
+    left_out = [photo for photo in row["photos"] or [] if photo["status"] != "ok"]
     for face in row["faces"]:
         photo = row["photos"][face["photo"]]
         alone = {name: value for name, value in face.items() if name != "photo"}

@@ -12,12 +12,11 @@ from pipeline.fitting.fit import FitError
 from pipeline.recipes.crop_stage import NO_FACE, CropStage
 from pipeline.recipes.head_record import FIT_FAILED, describe_head
 from pipeline.recipes.head_stage import HeadStage
-from pipeline.run.items import Item, Photo
+from pipeline.run.items import LEFT_OUT, Item, Photo
 
 MOST_FACES = 6
 """Faces of a photo, the largest ones, among which a person's is looked for."""
 
-LEFT_OUT = "left_out"
 REJECTED = "rejected"
 
 
@@ -118,6 +117,8 @@ class PersonStage(HeadStage):
             raise ImageError(f"No head fits: {error}.", FIT_FAILED) from None
         for k, reason in found.rejected.items():
             photos[numbers[k]].update(status=REJECTED, reason=reason)
+        for k, value in found.likeness.items():
+            photos[numbers[k]]["likeness"] = value
         kept = [places[k][face] for k, face in found.faces.items()]
         item.record["faces"] = [
             faces[i] | {"head": describe_head(head), "head_error": None}

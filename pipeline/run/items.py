@@ -8,6 +8,9 @@ from typing import Any
 from pipeline.errors import ReadError
 from pipeline.images.items import ListedFile
 
+LEFT_OUT = "left_out"
+"""Code of photos of an item that are not used since there are enough others."""
+
 
 @dataclass
 class Photo:

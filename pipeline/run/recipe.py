@@ -136,6 +136,7 @@ class Recipe:
         record: Its records.
         item: What one record is of, for messages.
         group: Makes items of the listed photos; one record comes of each.
+        most_photos: Photos of one item that are read, spread evenly over its list; None: all.
         models: Checks what the configuration names, and returns the models that decide the results beside
             it: name -> {"name", and "sha256" where it has one, ...}.
         joins: Whether photos with the same bytes have the same results.
@@ -154,6 +155,7 @@ class Recipe:
     record: RecordFormat
     item: str = "photo"
     group: Callable[[Iterable[ListedFile]], Iterator[ListedItem]] = one_photo_each
+    most_photos: int | None = None
     models: Callable[[Any], dict[str, dict[str, str]]] = no_models
     joins: Callable[[Any], bool] = always
     device: Callable[[Any], str] = on_cpu

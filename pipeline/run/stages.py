@@ -29,7 +29,7 @@ from pipeline.run import records
 from pipeline.run.config import RunConfig
 from pipeline.run.counts import OK, Counts
 from pipeline.run.isolate import Isolated
-from pipeline.run.items import Chunk, Item, Photo
+from pipeline.run.items import LEFT_OUT, Chunk, Item, Photo
 from pipeline.run.plan_photos import chunk_items
 from pipeline.run.recipe import Recipe
 from pipeline.run.shards import committed_codes, write_part
@@ -65,7 +65,7 @@ class ReadStage:
     def read(self, shard: int, chunk: int, items: list[Item]) -> Chunk:
         """Makes a chunk of items, with their photos."""
         started = time.perf_counter()
-        photos = [photo for item in items for photo in item.photos]
+        photos = [photo for item in items for photo in item.photos if photo.error is None]
         carried = np.cumsum([photo.file.size or 0 for photo in photos]) <= CARRIED_BYTES
         ahead = [photo for photo, now in zip(photos, carried, strict=True) if now]
         found = self._reader.up_to(CARRIED_BYTES, [photo.file.uri for photo in ahead])
@@ -85,7 +85,12 @@ def begin_items(work: Work, shard: int, chunk: int) -> list[Item]:
 
 def begin_item(recipe: Recipe, item: ListedItem) -> Item:
     """Returns a planned item with a record that tells nothing yet."""
-    return Item(records.new_record(recipe.record, item), [Photo(file) for file in item.photos])
+    photos = [Photo(file) for file in item.photos]
+    if recipe.most_photos is not None and len(photos) > recipe.most_photos:
+        kept = np.linspace(0, len(photos) - 1, recipe.most_photos).round().astype(int).tolist()
+        for k in set(range(len(photos))) - set(kept):
+            photos[k].error = ReadError(f"of so many photos {recipe.most_photos} are read", LEFT_OUT)
+    return Item(records.new_record(recipe.record, item), photos)
 
 
 class RecipeStage:

@@ -1,7 +1,9 @@
-"""Several photos of one head, with cameras and vertices: training data of reconstruction from many views.
+"""Several photos of one head, with cameras and vertices: data of reconstruction from many views.
 
-The head, its skin and hair, and the light (fixed to the camera, as when a head turns before it) are the same
-in all views of a set; camera, pose, camera faults and, if wanted, expression and gaze differ. A set is a
+The shape, its skin and hair are the same in all views of a set; camera, pose and camera faults differ, and in
+sets that change expression, gaze, light and background, too. No person's shape is quite within the head
+model: on demand a smooth field is added, which `vertices` knows and `meta` does not. The photos are casual
+ones, cut out about the head: yaw N(0, 26), height N(0, 5), nod N(0, 6), roll N(0, 7) degrees. A set is a
 function of seed and number, like a sample.
 
 One row per view: the columns of `pipeline.samples.schema.RENDERED_SCHEMA` and
@@ -21,28 +23,41 @@ A vertex v projects to centre + focal * (x, -y) / -z with (x, y, z) = rotation v
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from pydantic import Field
 
 from pipeline.config import Section
+from pipeline.faces.crop import crop_window
+from pipeline.geometry.head_model import FACE_VERTICES, FaceModel
 from pipeline.samples.schema import RENDERED_SCHEMA
 from pipeline.storage.store import Store
+from pipeline.synth import looks
 from pipeline.synth.clothes import MASK_MOUTH
 from pipeline.synth.head import draw_expression
 from pipeline.synth.photo import draw_faults
 from pipeline.synth.rows import encode_batch
 from pipeline.synth.sample import Parameters, Sampler, generator, pose_heads
-from pipeline.synth.view import draw_view, draw_window
+from pipeline.synth.view import draw_view, rotation_matrix
 
 _FIRST_INDEX = 2**48
 """Sets are numbered from here on, far from the indices of ordinary samples."""
 
 _MOST_VIEWS = 256
+
+_SURROUNDINGS = 2.3
+"""Side of a photo over the longer side of the landmarks' box."""
+
+_WAVES = 40
+_WAVE_CM = (4.0, 12.0)
+"""Number and lengths of the waves whose sum is what a shape has beside the head model."""
 
 MULTIVIEW_SCHEMA = pa.schema(
     [
@@ -60,11 +75,14 @@ MULTIVIEW_SCHEMA = pa.schema(
 
 
 class MultiviewConfig(Section):
-    """How multi-view sets are made."""
+    """How sets are made."""
 
     views: int = Field(default=4, ge=1, le=_MOST_VIEWS, description="photos of each head")
     changing: float = Field(
-        default=0.5, ge=0, le=1, description="share of sets in which the expression changes"
+        default=0.5, ge=0, le=1, description="share of sets in which expression and light change"
+    )
+    off_model: float = Field(
+        default=0.0, ge=0, description="mm by which shapes are off the head model, root mean square"
     )
 
 
@@ -78,12 +96,14 @@ def draw_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[Par
         rng = generator(sampler.seed, index + number_of_view, "set")
         rng.random()  # the first number told whether the set changes
         head = common.head
+        look = replace(common.look, faults=draw_faults(rng, common.portrait))
         if changing:
             expression, kind, eyes, gaze = draw_expression(rng, sampler.model.expression_names)
             head = replace(head, expression=expression, kind=kind, eyes=eyes, gaze=gaze)
-        view = draw_view(rng, common.portrait)
-        window = draw_window(rng, view.project(sampler.landmarks(head)))
-        look = replace(common.look, faults=draw_faults(rng, common.portrait))
+            other = looks.draw(rng, common.portrait)
+            look = replace(look, light=other.light, backdrop=other.backdrop)
+        view = draw_view(rng, common.portrait, _casual_pose)
+        window = crop_window(view.project(sampler.landmarks(head)), _SURROUNDINGS)
         drawn.append(
             replace(common, index=index + number_of_view, head=head, view=view, window=window, look=look)
         )
@@ -94,9 +114,31 @@ def draw_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[Par
     return drawn
 
 
+def _casual_pose(rng: np.random.Generator, portrait: bool) -> np.ndarray:
+    """Draws the head's rotation (3, 3) relative to the line of sight."""
+    yaw, height, nod, roll = np.radians(rng.normal(0, [26, 5, 6, 7]))
+    return rotation_matrix(float(np.clip(yaw, -1.1, 1.1)), height, roll) @ rotation_matrix(0, nod, 0)
+
+
+def own_shape(model: FaceModel, rng: np.random.Generator, rms_mm: float) -> FaceModel:
+    """Moves all vertices of the neutral head by a smooth field, the face's by so many mm."""
+    lengths = rng.uniform(*_WAVE_CM, _WAVES)
+    directions = rng.normal(size=(_WAVES, 3))
+    directions *= (2 * np.pi / lengths / np.linalg.norm(directions, axis=1))[:, None]
+    phases = model.neutral.cpu().numpy() @ directions.T + rng.uniform(0, 2 * np.pi, _WAVES)
+    field = np.cos(phases) @ (rng.normal(size=(_WAVES, 3)) * lengths[:, None])
+    field *= rms_mm / 10 / np.sqrt((field[:FACE_VERTICES] ** 2).sum(1).mean())
+    return replace(model, neutral=model.neutral + torch.from_numpy(field).to(model.neutral))
+
+
 def render_set(sampler: Sampler, number: int, config: MultiviewConfig) -> list[dict[str, Any]]:
     """Renders all views of one set; returns rows of `MULTIVIEW_SCHEMA`."""
     drawn = draw_set(sampler, number, config)
+    sampler = copy.copy(sampler)
+    rng = generator(
+        sampler.seed, _FIRST_INDEX + number * _MOST_VIEWS, "window"
+    )  # the stream that sets do not use
+    sampler.model = own_shape(sampler.model, rng, config.off_model)
     batch = sampler.render_drawn(drawn)
     vertices, _ = pose_heads(sampler.model, [p.head for p in drawn])
     rows = encode_batch(batch, f"multiview-{sampler.seed}-")

@@ -138,8 +138,13 @@ def test_a_person_whom_no_head_fits_is_a_sound_record(people, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same(people, done, tmp_path):
-    out = tmp_path / "out"
-    kill_after(1, "pipeline.recipes.multiview", people, out, OPTIONS)
-    run(RunRequest(RECIPE, str(people), str(out), load_config(MultiviewRun, None, OPTIONS)))
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # Ray's own
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_killed_run_goes_on_and_ends_with_the_same(people, done, tmp_path, monkeypatch, engine):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers
+    out, options = tmp_path / "out", [*OPTIONS, f"engine.name={engine}"]
+    kill_after(1, "pipeline.recipes.multiview", people, out, options)
+    run(RunRequest(RECIPE, str(people), str(out), load_config(MultiviewRun, None, options)))
     assert rows_of(out) == rows_of(done)

@@ -288,6 +288,8 @@ def test_views_of_a_set_share_a_head(sampler):
     changing = multiview.draw_set(sampler, 5, multiview.MultiviewConfig(views=3, changing=1.0))
     assert len({p.head.expression.tobytes() for p in changing}) == 3
     assert len({p.head.identity.tobytes() for p in changing}) == 1
+    assert len({id(p.look.light) for p in drawn}) == 1
+    assert len({id(p.look.light) for p in changing}) == 3
 
 
 class Masked:
@@ -331,6 +333,13 @@ def test_multiview_vertices_project_to_the_landmarks(sampler, tmp_path):
     before = (tmp_path / name).stat().st_mtime_ns
     multiview.write_sets(store, sampler, [0], config)
     assert (tmp_path / name).stat().st_mtime_ns == before
+
+
+def test_shapes_leave_the_head_model_by_so_many_millimetres(sampler):
+    own = multiview.own_shape(sampler.model, np.random.default_rng(0), 1.5)
+    off = (own.neutral - sampler.model.neutral)[: multiview.FACE_VERTICES].norm(dim=1)
+    assert float(off.square().mean().sqrt()) == pytest.approx(0.15, rel=1e-4)
+    assert torch.equal(own.identity, sampler.model.identity)
 
 
 def test_command_renders_and_draws_a_sheet(tmp_path, ict_facekit):
