@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import cycle, islice
 from pathlib import Path
 
 from pipeline.bench.command import Usage, run_command
 from pipeline.errors import PlanError
+from pipeline.run.markers import committed_shards, read_markers
+from pipeline.storage.store import Store
 
 ENGINES = ("local", "ray")
 
@@ -28,6 +32,8 @@ class EngineRun:
         images: Photos.
         faces: Faces that were found.
         usage: What the whole commands took.
+        at_work_s: Seconds from the start of the longer one to its first photo.
+        after_s: Seconds from its last commit to its end: the report, and leaving.
     """
 
     engine: str
@@ -35,6 +41,8 @@ class EngineRun:
     images: tuple[int, int]
     faces: tuple[int, int]
     usage: tuple[Usage, Usage]
+    at_work_s: float
+    after_s: float
 
     @property
     def per_second(self) -> float:
@@ -45,11 +53,6 @@ class EngineRun:
     def cpu_ms_each(self) -> float:
         """Milliseconds of CPU time of an additional photo; other work on the machine hardly disturbs it."""
         return 1000 * (self.usage[1].cpu_s - self.usage[0].cpu_s) / self._more_images
-
-    @property
-    def startup_s(self) -> float:
-        """Seconds that do not depend on the number of photos: imports, workers, weights, the report."""
-        return self.usage[0].seconds - self.images[0] / self.per_second
 
     @property
     def _more_images(self) -> int:
@@ -66,12 +69,25 @@ def measure_engine(  # noqa: PLR0917
     """
     counts = (min(SHORT, count // 4), count)
     usages, faces = [], []
+    at_work = after = 0.0
     for images in counts:
         out = folder / f"{kind}-{engine}-{images}"
         listing = write_list(photos, images, folder / kind)
         usages.append(run_command(job_command(engine, listing, out, weights)))
+        ended = time.time()
         faces.append(count_faces(out, images))
-    return EngineRun(engine, kind, counts, (faces[0], faces[1]), (usages[0], usages[1]))
+        first, last = work_times(out)
+        at_work, after = usages[-1].seconds - (ended - first), ended - last
+    return EngineRun(engine, kind, counts, (faces[0], faces[1]), (usages[0], usages[1]), at_work, after)
+
+
+def work_times(out: Path) -> tuple[float, float]:
+    """Returns when the first photo of a run was begun and when its last shard was committed, in seconds."""
+    store = Store(str(out))
+    last = max(marker.committed for marker in read_markers(store, committed_shards(store)))
+    first = json.loads((out / "run.json").read_text())["session_at_work"]
+    begun, ended = (datetime.fromisoformat(text).timestamp() for text in (first, last))
+    return begun, ended
 
 
 def job_command(engine: str, photos: Path, out: Path, weights: str) -> list[str]:

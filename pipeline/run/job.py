@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pipeline.errors import FacetError
@@ -181,6 +182,9 @@ class Session:
             run.plan = later
 
     def _note(self, counts: Counts) -> None:
+        if not self._done.images:
+            began = datetime.now(UTC) - timedelta(seconds=sum(counts.seconds.values()))
+            self.run.state["session_at_work"] = began.isoformat(timespec="milliseconds")
         self._done += counts
         self.heartbeat.add(counts.images)
         if self._watch:

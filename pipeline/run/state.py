@@ -61,6 +61,7 @@ def new_state(
         "output": _portable(shown_uri(output)),
         "started": now(),
         "session_started": now(),
+        "session_at_work": None,  # when its first photos were begun
         "ended": None,
         "seconds": 0.0,
         "engine": None,

@@ -189,6 +189,7 @@ def test_whole_runs_are_measured(photos, weights_file, tmp_path):
     (run,) = report.engines
     assert (run.engine, run.kind, run.images) == ("local", "yours", (1, 4))
     assert min(run.faces) > 0
+    assert 0 < run.at_work_s < run.usage[1].seconds - run.after_s < run.usage[1].seconds
     assert min(run.usage[0].seconds, run.usage[0].cpu_s) > 0
     assert min(run.usage[1].peak_bytes, run.usage[1].largest_bytes) > 100_000_000
     assert [rate.count for rate in report.stages["yours"]] == [len(photos)] * 4
@@ -227,14 +228,13 @@ def test_a_run_that_lost_photos_is_an_error(tmp_path):
 
 def engine_run(seconds: tuple[float, float]) -> EngineRun:
     short, long = (Usage(wall, wall / 2, 10**8, 10**7, 10**7) for wall in seconds)
-    return EngineRun("ray", "portraits", (100, 400), (110, 440), (short, long))
+    return EngineRun("ray", "portraits", (100, 400), (110, 440), (short, long), 3.0, 1.5)
 
 
-def test_startup_and_rates_follow_from_two_runs():
+def test_rates_follow_from_two_runs():
     run = engine_run((25.0, 55.0))
     assert run.per_second == pytest.approx(10)
     assert run.cpu_ms_each == pytest.approx(50)
-    assert run.startup_s == pytest.approx(15)
 
 
 def test_report_derives_efficiency_and_speedup():
@@ -252,7 +252,7 @@ def test_report_derives_efficiency_and_speedup():
     assert ray["of_stages_alone"] == pytest.approx(0.75)
     assert ray["times_baseline"] == pytest.approx(15)
     assert ray["faces_a_second"] == pytest.approx(16.5)
-    assert ray["start_up_s"] == pytest.approx(20 - 100 / 15)
+    assert (ray["at_work_after_s"], ray["report_and_end_s"]) == (3.0, 1.5)
     assert (ray["mb"], ray["grown"]) == (100, 1)
     assert baseline["photos_a_second"] == 1
     text = printed(report)
