@@ -82,9 +82,9 @@ def draw_loose_window(rng: np.random.Generator, landmarks: np.ndarray) -> CropWi
     return CropWindow(int(left), int(top), size)
 
 
-def draw_border(rng: np.random.Generator) -> Border | None:
-    """Draws where the photo ends; None for nowhere in the window."""
-    if rng.random() > 0.2:
+def draw_border(rng: np.random.Generator, share: float = 0.2) -> Border | None:
+    """Draws where the photo ends, in a share of the windows; None for nowhere in the window."""
+    if rng.random() > share:
         return None
     edges = np.array([0.0, 0.0, 1.0, 1.0])
     first = rng.integers(4)

@@ -35,7 +35,7 @@ from pipeline.synth.view import CameraPose, draw_pose, draw_view, draw_window
 _STREAMS = ("kind", "head", "view", "window", "look", "photo", "set")
 """Subjects with random numbers of their own; the order is part of every sample, so append only."""
 
-PROP_SHARE = 4
+PROP_SHARE = 8
 """So many consecutive samples share painted skin and hair (with other tints and light)."""
 
 

@@ -101,6 +101,11 @@ def _tone_curves(rng: np.random.Generator) -> np.ndarray:
     gamma = math.exp(rng.normal(0, 0.2))
     gain = math.exp(rng.normal(0, 0.12)) * np.exp(rng.normal(0, 0.05, 3))
     contrast = rng.uniform(0.8, 1.2)
+    kind = rng.random()
+    if kind < 0.15:  # not gamma-coded, as some cameras for machines are
+        gamma *= rng.uniform(1.5, 2.2)
+    elif kind < 0.3:
+        contrast *= rng.uniform(1.2, 1.8)
     level = (np.linspace(0, 1, 256) ** gamma)[:, None] * gain
     curve = np.clip((level - 0.5) * contrast + 0.5, 0, 1)
     return np.rint(curve * 255).astype(np.uint8)[None]

@@ -19,6 +19,7 @@ from pipeline.processes import map_ahead
 from pipeline.regions import Region
 from pipeline.samples.batch import Batch, collate, float_normals
 from pipeline.samples.sample import Sample
+from pipeline.synth.loose import draw_border, end_photo
 from pipeline.train import augment
 from pipeline.train.config import AugmentConfig
 from pipeline.train.data import GroupCache, RowOrder
@@ -50,6 +51,13 @@ def augment_sample(
         regions = augment.warp_regions(regions, matrix)
         if normals is not None and not sample.has_regions:
             regions = np.where(normals.any(-1), Region.SKIN, Region.IGNORE).astype(np.uint8)
+    if border := draw_border(rng, config.border * strength):
+        beyond = np.ones(shape.shape[:2], bool)
+        beyond[border.slices(len(shape))] = False
+        image = end_photo(image, border) if image is not None else None
+        for labels in (normals, regions):
+            if labels is not None:
+                labels[beyond] = 0
     return Sample(sample.id, image, normals, regions, sample.has_regions)
 
 

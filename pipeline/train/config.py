@@ -20,6 +20,9 @@ class AugmentConfig(Section):
     )
     scale: float = Field(default=0.11, ge=0, lt=0.5, description="Largest change of size, as a fraction.")
     shift: float = Field(default=0.05, ge=0, le=0.5, description="Largest shift, as a fraction of the crop.")
+    border: float = Field(
+        default=0.1, ge=0, le=1, description="Share whose picture ends in the crop: grey, black, repeated ..."
+    )
     colour: float = Field(
         default=0.8, ge=0, le=1, description="Share with changed gain, gamma, contrast and cast."
     )

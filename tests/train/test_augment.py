@@ -101,7 +101,7 @@ def test_no_strength_leaves_geometry_and_light_alone():
 
 def test_picture_normals_and_regions_move_together():
     sample = decode_row(sphere_row(5, 64), None)
-    config = AugmentConfig(rotation=20, colour=0, grey=0, blur=0, noise=0, jpeg=0)
+    config = AugmentConfig(rotation=20, border=0, colour=0, grey=0, blur=0, noise=0, jpeg=0)
     changed = augment_sample(sample, np.random.default_rng(2), config)
     skin, known = changed.regions == Region.SKIN, changed.normals.any(-1)
     assert (skin == known).mean() > 0.98
@@ -114,12 +114,26 @@ def test_picture_normals_and_regions_move_together():
 
 def test_outside_the_source_nothing_is_known():
     sample = decode_row(sphere_row(5, 64), None)
-    config = AugmentConfig(flip=0, rotation=0, scale=0, shift=0.5)
+    config = AugmentConfig(flip=0, rotation=0, scale=0, shift=0.5, border=0)
     rng = np.random.default_rng(1)
     changed = augment_sample(sample, rng, config)
     outside = changed.regions == Region.IGNORE
     assert outside.any()
     assert not changed.normals[outside].any()
+
+
+def test_beyond_the_end_of_a_picture_nothing_is_meant():
+    sample = decode_row(sphere_row(5, 64), None)
+    names = ("flip", "rotation", "scale", "shift", "colour", "grey", "blur", "noise", "jpeg")
+    still = dict.fromkeys(names, 0)
+    changed = augment_sample(sample, np.random.default_rng(0), AugmentConfig(border=1, **still))
+    kept = (changed.image == sample.image).all(-1)
+    assert 0.2 < kept.mean() < 0.9
+    assert (changed.regions[kept] == sample.regions[kept]).all()
+    lost = (sample.regions == Region.SKIN) & (changed.regions != Region.SKIN)
+    assert lost.any()
+    assert (changed.regions[lost] == Region.BACKGROUND).all()
+    assert not changed.normals[lost].any()
 
 
 def test_rows_without_regions_keep_labels_and_validity_in_step():
