@@ -39,11 +39,20 @@ _OTHER_NAMES = """
 OTHER_NAMES = frozenset([*_OTHER_NAMES.split(), "icon\r"])
 """Whole names of what is no photo, in lower case. Names that begin with a dot are left out as hidden."""
 
+_HIDDEN = "@eadir @recycle #recycle $recycle.bin __macosx lost+found"
+HIDDEN = frozenset([*_HIDDEN.split(), "system volume information"])
+"""Folders in which systems keep thumbnails and what was deleted, in lower case."""
+
 
 def ending(name: str) -> str:
     """Returns the last ending of a path in lower case, with its dot; "" where there is none."""
     stem, dot, last = name.rpartition("/")[2].rpartition(".")
     return f".{last.lower()}" if dot and stem else ""
+
+
+def is_hidden_name(name: str) -> bool:
+    """Whether a name is one that systems hide: of a file or a folder."""
+    return name.startswith(".") or name.lower() in HIDDEN
 
 
 def is_list_name(name: str, endings: tuple[str, ...] = LISTS) -> bool:

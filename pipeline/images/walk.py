@@ -13,6 +13,7 @@ from typing import Any
 
 from fsspec.asyn import sync
 
+from pipeline.images.names import is_hidden_name
 from pipeline.redact import redact, shown_uri
 from pipeline.storage.places import local_uri
 from pipeline.storage.retries import explain
@@ -96,7 +97,7 @@ def walk_local(root: str, notes: Notes, skip: str | None = None, depth: int | No
         folders: list[tuple[str, int]] = []
         for name in names:
             path = os.path.join(folder, name)
-            if name.startswith("."):
+            if is_hidden_name(name):
                 notes.add(HIDDEN, path)
                 continue
             try:
@@ -127,7 +128,7 @@ def walk_remote(
         if name.endswith("/") or (skip is not None and name.startswith(f"{skip}/")):
             continue  # an empty object that stands for a folder, or the output
         url = filesystem.unstrip_protocol(name)
-        if any(part.startswith(".") for part in name[len(root) :].split("/")):
+        if any(map(is_hidden_name, name[len(root) :].split("/"))):
             notes.add(HIDDEN, url)
             continue
         yield Found(url, info.get("size"), etag_of(info))

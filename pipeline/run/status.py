@@ -163,9 +163,10 @@ def describe_status(found: RunStatus) -> str:
     if found.seconds_left is not None:
         pace.append(f"{clock(found.seconds_left)} left")
     if found.seconds_since_commit is not None and found.status != "complete":
-        pace.append(f"the last shard {clock(found.seconds_since_commit)} ago")
+        pace.append(f"the last shard committed {clock(found.seconds_since_commit)} ago")
     if pace:
-        lines.append(", ".join(pace) + ".")
+        text = ", ".join(pace)
+        lines.append(f"{text[0].upper()}{text[1:]}.")
     if found.status == "stalled":
         lines.append(
             "Nobody works on it: it was killed, or its machine stands still. The same command goes on."

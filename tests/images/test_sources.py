@@ -87,10 +87,10 @@ class TestFolder:
         assert before.etag != after.etag
 
     def test_hidden_entries_are_left_out_and_said(self, tmp_path):
-        touch(tmp_path, "a.jpg", ".DS_Store", "._a.jpg", ".git/objects/b.jpg")
+        touch(tmp_path, "a.jpg", ".DS_Store", "._a.jpg", ".git/objects/b.jpg", "@eaDir/a.jpg/THUMB.jpg")
         listing = list_input(str(tmp_path))
         assert [Path(file.uri).name for file in listing] == ["a.jpg"]
-        assert listing.notes.counts == {HIDDEN: 3}
+        assert listing.notes.counts == {HIDDEN: 4}
 
     def test_a_hidden_folder_can_be_the_input_itself(self, tmp_path):
         touch(tmp_path, ".photos/a.jpg")

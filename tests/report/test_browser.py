@@ -230,6 +230,32 @@ def test_touch_on_a_phone(url, chromium):
         assert page.problems == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_bar_covers_nothing_that_is_jumped_to_and_pictures_name_their_photo(url, chromium, width):
+    with chromium.open(url, width, 844, STILL) as page:
+        ready(page)
+        covered = page.evaluate("""(() => {
+            const bar = document.querySelector('.toolbar'), covered = [];
+            for (const e of document.querySelectorAll('h2[id], .card button, .problem summary')) {
+                if (e.closest('dialog')) continue;
+                e.scrollIntoView({block: 'start', behavior: 'instant'});
+                const top = e.getBoundingClientRect().top, lowest = bar.getBoundingClientRect().bottom;
+                if (top < lowest && lowest > 0) covered.push(e.textContent);
+            }
+            return covered;
+        })()""")
+        assert covered == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cards = page.evaluate("""[...document.querySelectorAll('.card')].map(c => [
+            c.querySelector('.caption button').textContent,
+            ...[...c.querySelectorAll('img')].map(i => i.alt),
+            c.querySelector('canvas').ariaLabel])""")
+        assert len(cards) == 3
+        for name, *texts in cards:
+            assert texts
+            assert all(name in text for text in texts)
+
+
 def test_hostile_names_stay_text_and_nothing_is_fetched(url, chromium):
     with chromium.open(url, media=STILL) as page:
         ready(page)

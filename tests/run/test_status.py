@@ -85,7 +85,7 @@ def test_running_run(tmp_path):
     assert describe_status(found).splitlines() == [
         "running: 3 of 10 photos (30.0 %), 3 of 10 shards.",
         "0 faces, 2 failed.",
-        "0.037 photos and 0 faces a second, 2:47 left, the last shard 0:20 ago.",
+        "0.037 photos and 0 faces a second, 2:47 left, the last shard committed 0:20 ago.",
         "  truncated: 2",
         "    /5.jpg: Cut.",
         "    /7.jpg: Cut.",
