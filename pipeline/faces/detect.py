@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -20,12 +21,16 @@ from pipeline.faces.detectors import (
     to_grey,
 )
 from pipeline.faces.landmarks import Face, LandmarkPredictor
-from pipeline.faces.points import PointsFinder
+from pipeline.faces.points import FacePoints, PointsFinder
 from pipeline.faces.window import Box
 from pipeline.images.given import AnyPhoto, as_pixels
 
 if TYPE_CHECKING:
     from pipeline.storage.places import StorageConfig
+
+
+MOST_DOUBTED = 8
+"""So many detections of a photo are looked at upside down in vain."""
 
 
 class DetectConfig(Section):
@@ -151,15 +156,11 @@ class FaceFinder:
     def _with_points(
         self, image: np.ndarray, detections: list[Detection], find_points: PointsFinder
     ) -> list[Face]:
-        found = {}
-        for detection in large_enough(detections, self._config):
-            box = self._face_box(detection)
-            points = find_points(image, box, detection.roll)
-            if points.relative_sigma > self._config.max_sigma:
-                # The detector may be sure of a face that is upside down, and not see that it is.
-                points = find_points(image, box, detection.roll + 180)
-            if points.relative_sigma <= self._config.max_sigma:
-                found[detection] = points
+        found = find_all_points(
+            large_enough(detections, self._config),
+            lambda detection, turn: find_points(image, self._face_box(detection), detection.roll + turn),
+            self._config.max_sigma,
+        )
         return [
             Face(index, detection.box, detection.score, found[detection].landmarks, found[detection])
             for index, detection in enumerate(select(list(found), self._config))
@@ -176,6 +177,34 @@ class FaceFinder:
         if self._config.mode == "paper":
             return self._predictor.fit_directly(grey, detection.box)
         return self._predictor.fit(grey, detection.box)
+
+
+def find_all_points(
+    detections: list[Detection], find: Callable[[Detection, int], FacePoints], max_sigma: float
+) -> dict[Detection, FacePoints]:
+    """Returns the detections that look like faces to the points network, and their points.
+
+    The detector may be sure of a face that is upside down, and not see that it is: what does not look like a
+    face is looked at once more, turned by 180 degrees. Not so after `MOST_DOUBTED` in vain: the photo is a
+    pattern or a blurred crowd.
+
+    Args:
+        detections: The surest first.
+        find: Returns the points of a detection whose head leans by so many degrees more than it says.
+        max_sigma: Largest `relative_sigma` of a face.
+    """
+    found: dict[Detection, FacePoints] = {}
+    turns, in_vain = [0, 180], 0
+    for detection in detections:
+        for turn in turns if in_vain < MOST_DOUBTED else turns[:1]:
+            points = find(detection, turn)
+            if points.relative_sigma <= max_sigma:
+                found[detection] = points
+                turns.sort(key=lambda other: other != turn)  # in an upside-down photo others will be, too
+                break
+        else:
+            in_vain += 1
+    return found
 
 
 def large_enough(detections: list[Detection], config: DetectConfig) -> list[Detection]:

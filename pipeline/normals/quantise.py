@@ -58,13 +58,16 @@ def quantise(loaded: LoadedWeights, crops: np.ndarray, kept: Sequence[str] = KEP
     return model.SerializeToString()
 
 
-def quantise_convolutions(model: Any, crops: np.ndarray, kept: tuple[str, ...]) -> Any:
+def quantise_convolutions(
+    model: Any, crops: np.ndarray, kept: tuple[str, ...], kinds: tuple[str, ...] = ("Conv",)
+) -> Any:
     """Returns an ONNX model with int8 convolutions, without metadata.
 
     Args:
         model: It takes one "image" at a time.
         crops: (N, H, W, 3) uint8 RGB, some dozens of typical ones.
         kept: Beginnings of the names of the weights that stay fp32.
+        kinds: Operators that are made int8; "Gemm", a linear layer, takes int8 and answers in fp32.
 
     Raises:
         WeightsError: The exporter is missing.
@@ -80,14 +83,15 @@ def quantise_convolutions(model: Any, crops: np.ndarray, kept: tuple[str, ...]) 
         onnx.save(model, plain)
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
         model = onnx.load(ready)
-        convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-        chosen = [node for node in convolutions if not node.input[1].startswith(kept)]
+        layers = [node for node in model.graph.node if node.op_type in kinds]
+        chosen = [node for node in layers if not node.input[1].startswith(kept)]
+        convolutions = [node for node in chosen if node.op_type == "Conv"]
         relus = {node.input[0]: node for node in model.graph.node if node.op_type == "Relu"}
-        followed = {node.name: relus[node.output[0]] for node in chosen if node.output[0] in relus}
+        followed = {node.name: relus[node.output[0]] for node in convolutions if node.output[0] in relus}
         entering = {node.input[0] for node in chosen}
-        leaving = {followed.get(node.name, node).output[0] for node in chosen}
+        leaving = {followed.get(node.name, node).output[0] for node in convolutions}
         ranges = find_ranges(onnx, model, sorted(entering | leaving), crops)
-        for node in chosen:
+        for node in convolutions:
             if node.name in followed:
                 # A range that begins at 0 does what a ReLU does, and rounds once instead of twice.
                 node.output[0] = followed[node.name].output[0]
@@ -104,8 +108,8 @@ def quantise_convolutions(model: Any, crops: np.ndarray, kept: tuple[str, ...]) 
             ),
             nodes_to_quantize=[node.name for node in chosen],
             nodes_to_exclude=[],
-            op_types_to_quantize=["Conv"],
-            extra_options={},
+            op_types_to_quantize=list(kinds),
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(done)

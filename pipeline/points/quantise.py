@@ -24,7 +24,7 @@ from pipeline.points.export import halve
 from pipeline.points.labels import decode_bgr, read_heads
 from pipeline.weights import Int8File, find_weights, read_onnx, register_weights, write_file
 
-KEPT = ("network.encoder.stem",)
+KEPT = ("network.encoder.stem", "network.shape", "network.basis", "network.axes")
 """Layers that stay fp32: what the first one rounds is lost to all others."""
 
 
@@ -51,7 +51,7 @@ def quantise_points(data: bytes, crops: np.ndarray) -> bytes:
     onnx = import_exporter()
     model = onnx.load_from_string(data)
     metadata = {item.key: item.value for item in model.metadata_props}
-    model = quantise_convolutions(model, crops, KEPT)
+    model = quantise_convolutions(model, crops, KEPT, ("Conv", "Gemm"))
     halve(onnx, model.graph)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)

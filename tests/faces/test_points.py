@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces.detect import DetectConfig, FaceFinder
+from pipeline.faces.detect import DetectConfig, FaceFinder, find_all_points
+from pipeline.faces.detectors import Detection
 from pipeline.faces.landmarks import Face
 from pipeline.faces.points import COUNT, DENSE, PointsFinder
 from pipeline.faces.window import head_roll, lean
@@ -111,6 +113,33 @@ def test_the_same_photo_gives_the_same_answer(find, astronaut):
 
 def test_an_uncertain_face_is_left_out(astronaut):
     assert FaceFinder(DetectConfig(mode="auto", max_sigma=0.001))(astronaut) == []
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What of a `FacePoints` tells a face."""
+
+    relative_sigma: float
+
+
+@pytest.mark.parametrize("upside_down", [0, 180])
+def test_crowds_are_not_looked_at_twice(upside_down):
+    """Forty faces and hundreds of things: one look each, but for a few."""
+    looks = []
+
+    def find(detection: Detection, turn: int) -> Answer:
+        looks.append(detection)
+        return Answer(0.01 if detection.score > 0.8 and turn == upside_down else 0.1)
+
+    crowd = [Detection((9.0 * i, 0, 9.0 * i + 8, 8), 0.9 if i < 40 else 0.6) for i in range(400)]
+    assert list(find_all_points(crowd, find, 0.035)) == crowd[:40]
+    assert len(looks) <= 400 + 10
+
+
+def test_two_faces_upside_down(find, astronaut):
+    faces = find(np.hstack([astronaut, astronaut])[::-1, ::-1])
+    assert len(faces) == 2
+    assert all(abs(face.points.roll) > 168 for face in faces)
 
 
 def test_the_network_knows_the_vertices_of_the_head_model(ict_facekit):
