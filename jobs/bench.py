@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -55,9 +56,13 @@ def command(
 
     from pipeline.bench.suite import BenchOptions, run_bench
 
-    parts = parts or (SCALE_PARTS if scale else DEFAULT_PARTS)
-    options = BenchOptions(parts, photos, count, weights)
     err = Console(stderr=True)
+    if not parts:
+        parts = SCALE_PARTS if scale else DEFAULT_PARTS
+        if "baseline" in parts and find_spec("face_recognition_models") is None:
+            err.print("No baseline without dlib's landmarks: pip install face_recognition_models.")
+            parts = tuple(part for part in parts if part != "baseline")
+    options = BenchOptions(parts, photos, count, weights)
     with tempfile.TemporaryDirectory(prefix="facet-bench-") as folder:
         report = run_bench(options, Path(folder), lambda part: err.print(f"measuring {part} ..."))
     console = Console()

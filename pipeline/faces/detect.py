@@ -114,8 +114,9 @@ class FaceFinder:
             self._detector = CustomDetector(detector, "custom")
         self.detector_name = "custom" if detector else detector_name(config)
         self._points = PointsFinder() if detector is None and config.mode == "auto" else None
-        if not self._by_uri and self._points is None:
-            self._predictor  # noqa: B018 - loaded now: not a part of the first photo's time
+        if detector is None and config.mode not in ("auto", "files", "custom"):
+            # Loaded now, not as a part of the first photo's time. A custom one may have landmarks itself.
+            self._predictor  # noqa: B018
 
     @cached_property
     def _predictor(self) -> LandmarkPredictor:

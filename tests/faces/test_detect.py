@@ -231,6 +231,16 @@ class TestLandmarks:
         with pytest.raises(AssetsError, match="pip install face_recognition_models"):
             model_file("shape_predictor_68_face_landmarks.dat")
 
+    def test_the_default_and_own_landmarks_take_no_models(self, astronaut, monkeypatch):
+        monkeypatch.setattr(landmarks_module.importlib.util, "find_spec", lambda name: None)
+        assert len(FaceFinder()(astronaut)) == 1
+        box = (178.0, 80.0, 268.0, 170.0)
+        points = np.full((68, 2), 100.0, np.float32)
+        (face,) = FaceFinder(detector=lambda photo: [Detection(box, 1.0, points)])(astronaut)
+        assert np.array_equal(face.landmarks, points)
+        with pytest.raises(AssetsError, match="pip install face_recognition_models"):
+            FaceFinder(detector=lambda photo: [box])(astronaut)
+
     def test_the_package_of_the_models_is_not_imported(self):
         # Its __init__ needs pkg_resources, which setuptools does not have any more.
         code = (
