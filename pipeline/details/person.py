@@ -11,7 +11,7 @@ from pipeline.config import Section
 from pipeline.details.config import DetailsConfig
 from pipeline.details.head import Head
 from pipeline.details.kit import HeadKit
-from pipeline.details.reconstruct import FacePhoto, check_quality, finish_head
+from pipeline.details.reconstruct import FacePhoto, check_quality, finish_heads
 from pipeline.fitting.fit import Fit, FitError, fit_views
 from pipeline.fitting.views import Picture, View
 from pipeline.pixels import resize
@@ -87,7 +87,7 @@ def reconstruct_person(
         fit = alone[used[0]][faces[used[0]]]
     else:
         fit = fit_views([compared(photos[k][faces[k]]) for k in used], kit.head, config.fit)
-    heads = {k: finish_head(photos[k][faces[k]], fit, i, kit, config) for i, k in enumerate(used)}
+    heads = dict(zip(used, finish_heads([photos[k][faces[k]] for k in used], fit, kit, config), strict=True))
     return Person({k: faces[k] for k in used}, heads, rejected, alike, ends_of(fit), fit.refused)
 
 

@@ -20,7 +20,7 @@ from pipeline.details.head import Head, HeadMaps
 from pipeline.details.kit import HeadKit, head_kit
 from pipeline.details.mouth import with_lips_closed
 from pipeline.details.skin import face_area
-from pipeline.details.unwrap import PhotoView, continued, unwrap
+from pipeline.details.unwrap import PhotoView, Shown, continued, show, unwrap
 from pipeline.faces.crop import CropShape, CropWindow, crop_image, inner_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
@@ -150,16 +150,35 @@ def reconstruct(photos: list[FacePhoto], kit: HeadKit, config: DetailsConfig) ->
     fit = fit_views([photo.view for photo in photos], kit.head, config.fit)
     for quality in fit.quality:
         check_quality(quality, config)
-    return [finish_head(photo, fit, k, kit, config) for k, photo in enumerate(photos)]
+    return finish_heads(photos, fit, kit, config)
 
 
-def finish_head(photo: FacePhoto, fit: Fit, k: int, kit: HeadKit, config: DetailsConfig) -> Head:
-    """Adds to the fit of photo number k what is its own: displacement and pictures."""
-    state = fit.views[k]
-    vertices_camera = state.to_camera(kit.vertices(fit.identity, state.expression))
-    face = vertices_camera[:FACE_VERTICES]
-    normals = photo.view.normals
+def finish_heads(photos: list[FacePhoto], fit: Fit, kit: HeadKit, config: DetailsConfig) -> list[Head]:
+    """Adds to a fit displacement and pictures of every photo; what it hides is taken from the others."""
+    posed = [state.to_camera(kit.vertices(fit.identity, state.expression)) for state in fit.views]
+    shown = [
+        show_face(photo.seen_by(state), vertices_camera, kit, config.texture_size)
+        for photo, state, vertices_camera in zip(photos, fit.views, posed, strict=True)
+    ]
+    return [
+        _finish_head(photo, fit, k, posed[k], [*shown[k:], *shown[:k]], kit=kit, config=config)
+        for k, photo in enumerate(photos)
+    ]
+
+
+def _finish_head(
+    photo: FacePhoto,
+    fit: Fit,
+    k: int,
+    vertices_camera: np.ndarray,
+    shown: list[Shown],
+    *,
+    kit: HeadKit,
+    config: DetailsConfig,
+) -> Head:
+    state, normals = fit.views[k], photo.view.normals
     assert normals is not None
+    face = vertices_camera[:FACE_VERTICES]
     displacement = displace(face, state, normals, kit.grid, config.displace)
     return Head(
         kit=kit,
@@ -168,13 +187,30 @@ def finish_head(photo: FacePhoto, fit: Fit, k: int, kit: HeadKit, config: Detail
         width=photo.view.width,
         height=photo.view.height,
         quality=fit.quality[k],
-        maps=make_maps(photo.seen_by(state), vertices_camera, displacement, kit, config.texture_size),
+        maps=make_maps(photo.seen_by(state), vertices_camera, displacement, kit, shown),
         stages=fit.stages,
     )
 
 
+def show_face(photo: PhotoView, vertices_camera: np.ndarray, kit: HeadKit, size: int) -> Shown:
+    """Finds out what a photo shows of the face, in a texture of so many texels a side."""
+    texels = uv_map(kit.proxy.only(FACE), size)
+    return show(
+        photo,
+        vertices_camera,
+        vertex_normals(vertices_camera, kit.proxy),
+        occluders=kit.proxy,
+        texels=texels,
+        area=face_area(texels, kit.head.landmarks[_BROWS]),
+    )
+
+
 def make_maps(
-    photo: PhotoView, vertices_camera: np.ndarray, displacement: Displacement, kit: HeadKit, size: int
+    photo: PhotoView,
+    vertices_camera: np.ndarray,
+    displacement: Displacement,
+    kit: HeadKit,
+    shown: list[Shown],
 ) -> HeadMaps:
     """Makes the pictures of a head.
 
@@ -183,19 +219,13 @@ def make_maps(
         vertices_camera: (V, 3) of the proxy, cm.
         displacement: Of its face.
         kit: The head model.
-        size: Side of the pictures of the face.
+        shown: What this photo shows of the face, and after it what others of the person do.
     """
+    size = len(shown[0].weight)
     normals_camera = vertex_normals(vertices_camera, kit.proxy)
     part, fine_part = kit.proxy.only(FACE), kit.fine.only(FACE)
     texels, fine_texels = uv_map(part, size), uv_map(fine_part, size)
-    texture = unwrap(
-        photo,
-        vertices_camera,
-        normals_camera,
-        occluders=kit.proxy,
-        texels=texels,
-        area=face_area(texels, kit.head.landmarks[_BROWS]),
-    )
+    texture = unwrap(shown[0], shown[1:])
     left, right = (
         eye_texture(
             photo,

@@ -1,11 +1,13 @@
 """The photo as a texture: what the camera saw of the surface, and a likely filling for what it did not.
 
-Unseen texels of a symmetric part take the mirrored texel, its exposure matched to the seen side; what is left
-is filled smoothly from around. A visibility map says which is which.
+Unseen texels take what other photos of the person show there; then of a symmetric part the mirrored texel,
+the exposure of either matched to what is seen; what is left is filled smoothly from around. A visibility map
+says which is which.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +21,8 @@ from pipeline.pixels import scale_points
 
 MIRRORED = 128
 """Value of the visibility map where a texel comes from the other side; 255: seen, 0: filled."""
+
+_LEAST_GAIN = 0.005  # share of the texels that another photo has to add
 
 _FACING = (0.15, 0.5)  # cosines between which the weight of a surface grows from 0 to 1
 _DEPTH_PIXELS = 512  # side of the depth map
@@ -59,14 +63,29 @@ class Texture:
 
     Attributes:
         picture: (S, S, 3) uint8 RGB.
-        visibility: (S, S) uint8: 255 seen in the photo, `MIRRORED`, 0 filled, and what lies between.
+        visibility: (S, S) uint8: 255 seen in a photo, `MIRRORED`, 0 filled, and what lies between.
     """
 
     picture: np.ndarray
     visibility: np.ndarray
 
 
-def unwrap(
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a photo shows of a part, in texture space.
+
+    Attributes:
+        colours: (S, S, 3) uint8 RGB.
+        weight: (S, S) float32 0..1: how surely a texel is the part's, as the photo shows it.
+        tone: (3,) RGB of skin, to which the texture fades; None: it does not.
+    """
+
+    colours: np.ndarray
+    weight: np.ndarray
+    tone: np.ndarray | None = None
+
+
+def show(
     view: PhotoView,
     vertices_camera: np.ndarray,
     normals_camera: np.ndarray,
@@ -74,8 +93,8 @@ def unwrap(
     occluders: Topology,
     texels: UvMap,
     area: FaceArea | None = None,
-) -> Texture:
-    """Makes the texture of one part of a head, whose left half shows the mirror image of its right half.
+) -> Shown:
+    """Finds out what a photo shows of a part.
 
     Args:
         view: The photo.
@@ -86,17 +105,44 @@ def unwrap(
         area: The face. Beyond it the texture fades to the tone of its skin. None: everything is taken.
     """
     colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
-    tone, trust = np.zeros(3), 0.0
-    if area is not None:
-        weight, tone = skin_weight(colours, seen, area)
-        seen, trust = seen * weight, _TONE
-    other, other_seen = _match_exposure(colours, seen), seen[:, ::-1] * (1 - seen)
-    known = seen + other_seen
-    weight = known + trust * (1 - known)
-    mixed = colours * seen[..., None] + other * other_seen[..., None]
-    mixed += (weight - known)[..., None] * np.float32(tone)
-    mixed /= np.maximum(weight, 1e-6)[..., None]
-    return _finish(push_pull(mixed, weight), seen, other_seen)
+    if area is None:
+        return Shown(_bytes(colours), seen)
+    weight, tone = skin_weight(colours, seen, area)
+    return Shown(_bytes(colours), seen * weight, tone)
+
+
+def unwrap(shown: Shown, others: Sequence[Shown] = ()) -> Texture:
+    """Makes the texture of one part of a head, whose left half shows the mirror image of its right half.
+
+    Args:
+        shown: What the photo shows of it.
+        others: What other photos of the person show of it.
+    """
+    colours, seen = shown.colours.astype(np.float32), shown.weight
+    left = list(others)
+    while left:
+        gains = [float((other.weight * (1 - seen)).mean()) for other in left]
+        best = int(np.argmax(gains))
+        if gains[best] < _LEAST_GAIN:
+            break
+        other = left.pop(best)
+        lit = _match_exposure(other.colours, other.weight, colours, seen)
+        colours, seen, _ = _mixed(colours, seen, lit, other.weight)
+    mirrored = _match_exposure(colours[:, ::-1], seen[:, ::-1], colours, seen)
+    mixed, known, added = _mixed(colours, seen, mirrored, seen[:, ::-1])
+    if shown.tone is not None:
+        mixed, known, _ = _mixed(mixed, known, shown.tone.astype(np.float32), np.full_like(known, _TONE))
+    return Texture(_bytes(push_pull(mixed, known)), _bytes(255 * seen + MIRRORED * added))
+
+
+def _mixed(
+    colours: np.ndarray, weight: np.ndarray, other: np.ndarray, other_weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Adds other colours where there are none: colours (S, S, 3), their weights (S, S), what was added."""
+    added = other_weight * (1 - weight)
+    known = weight + added
+    mixed = colours * weight[..., None] + other * added[..., None]
+    return mixed / np.maximum(known, 1e-6)[..., None], known, added
 
 
 def observe(
@@ -212,29 +258,34 @@ def _reduced(
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), (size[0] / width, size[1] / height)
 
 
-def _match_exposure(colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The mirrored picture, as bright near the seen side as that is: (S, S, 3).
+def _match_exposure(
+    other: np.ndarray, other_seen: np.ndarray, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """Another picture of the part, as bright as this one where both show it: (S, S, 3) float32.
 
-    The ratio of both sides is known where both were seen. It is low-passed and ends some way from there: what
-    the light does to a side that nobody saw, nobody knows, and a ratio carried on burns out.
+    What their ratio is beside its mean is low-passed and ends some way from there: what the light does to a
+    side that nobody saw, nobody knows, and a ratio carried on burns out.
     """
     size = len(seen)
     small = (min(size, 128),) * 2
-    both = seen * seen[:, ::-1]
-    lit = cv2.resize(colours * both[..., None], small, interpolation=cv2.INTER_AREA)
+    both = seen * other_seen
     weight = cv2.resize(both, small, interpolation=cv2.INTER_AREA)
-    logs = np.log(lit / np.maximum(weight, 1e-6)[..., None] + 8)
-    ratio = (logs - logs[:, ::-1]).clip(-1, 1) * weight[..., None]
+    own, others = (
+        np.log(
+            cv2.resize(picture * both[..., None], small, interpolation=cv2.INTER_AREA)
+            / np.maximum(weight, 1e-6)[..., None]
+            + 8
+        )
+        for picture in (colours, other)
+    )
+    mean = ((own - others) * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)
+    ratio = (own - others - mean).clip(-1, 1) * weight[..., None]
     sigma = small[0] / 16
     ratio, mass = cv2.GaussianBlur(ratio, (0, 0), sigma), cv2.GaussianBlur(weight, (0, 0), sigma)
     smooth = ratio / (mass + _UNKNOWN)[..., None]
     smooth = (smooth + smooth.mean(2, keepdims=True)) / 2  # light has hardly a colour of its own
-    gain = cv2.resize(np.exp(smooth), (size, size), interpolation=cv2.INTER_LINEAR)
-    return ((colours[:, ::-1] + 8) * gain - 8).clip(0, 255)
-
-
-def _finish(picture: np.ndarray, seen: np.ndarray, mirrored: np.ndarray) -> Texture:
-    return Texture(_bytes(picture), _bytes(255 * seen + MIRRORED * mirrored))
+    gain = cv2.resize(np.exp(smooth + mean).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(((other + np.float32(8)) * gain - 8).clip(0, 255))
 
 
 def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
