@@ -122,36 +122,36 @@ def lights(heads: int) -> None:
     """Frontal heads under one hard lamp each, nothing else shining."""
     from pipeline.synth.sample import SampleConfig, Sampler
 
-    sampler, find = Sampler(SampleConfig(size=320, portrait=1, window="loose"), 4242), finders()
+    sampler, find = Sampler(SampleConfig(size=224, portrait=1, window="loose"), 4242), finders()
     counts: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    out = Path(sys.argv[3]) if len(sys.argv) > 3 else None
     for index in range(heads):
         drawn, rng = sampler.parameters(index), np.random.default_rng(index)
+        light = drawn.look.light
         for kind, (least, most, number) in LAMPS.items():
-            for lamp in range(number):
-                angle, around = rng.uniform(least, most), rng.uniform(-30, 210)
-                x, y = np.sin(np.radians(angle)) * np.array(
-                    [np.cos(np.radians(around)), np.sin(np.radians(around))]
-                )
-                light = drawn.look.light
+            angles, around = np.radians([rng.uniform(least, most, number), rng.uniform(-30, 210, number)])
+            lit = []
+            for angle, side in zip(angles, around, strict=True):
                 places, power = light.lamps.copy(), np.zeros_like(light.power)
-                places[0], power[0] = (x, y, np.cos(np.radians(angle))), 3.0
-                lit = replace(
-                    light,
-                    constant=light.constant * 0,
-                    flux=light.flux * 0,
-                    lamps=places,
-                    power=power,
-                    exposure=light.exposure * max(0.15, np.cos(np.radians(angle))),  # of a fixed camera
+                places[0] = np.cos(side) * np.sin(angle), np.sin(side) * np.sin(angle), np.cos(angle)
+                power[0] = 3.0
+                look = replace(
+                    drawn.look,
+                    light=replace(
+                        light,
+                        constant=light.constant * 0,
+                        flux=light.flux * 0,
+                        lamps=places,
+                        power=power,
+                        exposure=light.exposure * max(0.15, np.cos(angle)),  # of a camera that stays as it is
+                    ),
                 )
-                look = replace(drawn.look, light=lit)
-                image = sampler.render_drawn([replace(drawn, look=look, border=None)]).image[0].numpy()
-                if out and lamp < 4:
-                    cv2.imwrite(str(out / f"{index}_{kind}_{lamp}.png"), image[..., ::-1])
+                lit.append(replace(drawn, look=look, border=None))
+            for image in sampler.render_drawn(lit).image.numpy():
                 for mode, finder in find.items():
                     counts[kind, mode].append(bool(finder(image)))
-        for (kind, mode), hits in counts.items():
-            print(f"{index + 1} heads, {kind} light, {mode}: {sum(hits)} of {len(hits)}", flush=True)
+            hits = {mode: counts[kind, mode] for mode in MODES}
+            told = (f"{mode} {sum(those)} of {len(those)}" for mode, those in hits.items())
+            print(f"{index + 1} heads, {kind} light:", *told, flush=True)
 
 
 def renders(folder: str, count: int) -> None:
