@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from pipeline.run.counts import Counts
-from pipeline.words import rate
+from pipeline.words import clock, rate
 
 RATE_WINDOW = timedelta(hours=1)
 """The rate is that of the last hour in which something was committed."""
@@ -32,6 +32,13 @@ def time_left(images: int, per_second: float, since: float) -> float:
     Between two results it goes down as a clock does, and does not grow by the waiting.
     """
     return max(images / per_second - since, 0.0)
+
+
+def left_text(images: int, seconds: float) -> str:
+    """Returns the time that so many photos still take, in words; it may be over before they are done."""
+    if not images:
+        return "all done"
+    return f"{clock(seconds)} left" if round(seconds) else "should be done by now"
 
 
 def rate_text(counts: Counts, per_second: float) -> str:

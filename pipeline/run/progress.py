@@ -19,8 +19,8 @@ from rich.progress import Progress as Bar
 from pipeline.images.items import ListedItem
 from pipeline.run import logs
 from pipeline.run.counts import Counts
-from pipeline.run.pace import rate_text, time_left
-from pipeline.words import clock, quantity, size_text
+from pipeline.run.pace import left_text, rate_text, time_left
+from pipeline.words import quantity, size_text
 
 
 class Display(ABC):
@@ -152,8 +152,9 @@ class Progress(Display):
         per_second, left = self._pace()
         if left is None:
             return self._waiting
+        rest = left_text(self._total - self._counts.images, left)
         found = f"{logs.found_text(self._counts)}{self._counts.failures:,} failed"
-        return f"{rate_text(self._now, per_second)}, {found}, {clock(left)} left"
+        return f"{rate_text(self._now, per_second)}, {found}, {rest}"
 
 
 class ListingProgress(Display):

@@ -11,7 +11,7 @@ from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
-from pipeline.run.pace import rate_text, recent_rate, time_left
+from pipeline.run.pace import left_text, rate_text, recent_rate, time_left
 from pipeline.run.plan import read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
@@ -161,7 +161,7 @@ def describe_status(found: RunStatus) -> str:
     if found.rate and found.status == "running":
         pace.append(rate_text(found.counts or Counts(), found.rate))
     if found.seconds_left is not None:
-        pace.append(f"{clock(found.seconds_left)} left")
+        pace.append(left_text(found.images - found.images_done, found.seconds_left))
     if found.seconds_since_commit is not None and found.status != "complete":
         pace.append(f"the last shard committed {clock(found.seconds_since_commit)} ago")
     if pace:
