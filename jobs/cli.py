@@ -66,3 +66,7 @@ def main() -> None:
             context_settings={"help_option_names": ["-h", "--help"]},
         )
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,9 @@ from pipeline.run.pace import left_text, rate_text, time_left
 from pipeline.words import quantity, size_text
 
 
+WAITING = "first results to come"
+
+
 class Display(ABC):
     """Shows a state that changes, for as long as a `with` block lasts."""
 
@@ -99,16 +102,14 @@ class Progress(Display):
         clock: Callable[[], float] = time.monotonic,
         interval: float = 30.0,
     ):
-        super().__init__(
-            stream, interval, [BarColumn(), MofNCompleteColumn()], "starting", total, done.images
-        )
+        super().__init__(stream, interval, [BarColumn(), MofNCompleteColumn()], WAITING, total, done.images)
         self._total = total
         self._counts = Counts()
         self._counts += done
         self._now = Counts()
         self._clock = clock
         self._start = self._last = clock()
-        self._waiting = "starting"
+        self._waiting = WAITING
 
     @property
     def counts(self) -> Counts:
@@ -126,7 +127,7 @@ class Progress(Display):
         """Notes how many workers are ready of those that were asked for; until one is, nobody works."""
         if not self._now.images:
             self._start = self._clock()
-        self._waiting = f"{'working' if ready else 'starting'}, {ready} of {asked} workers ready"
+        self._waiting = f"{WAITING}, {ready} of {asked} workers ready"
         self._update(self._details(), self._counts.images)
 
     def line(self) -> str:

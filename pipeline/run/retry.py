@@ -233,5 +233,6 @@ def _others(committed: Sequence[Marker], to_try: Counter[str]) -> Counts:
     return Counts(
         records=done.records - to_try.total(),
         images=done.images - to_try.total(),
+        found=done.found,  # nothing was found in what is tried again
         error_codes=done.error_codes - to_try,
     )

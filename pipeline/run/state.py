@@ -97,8 +97,8 @@ def read_state(store: Store) -> dict[str, Any] | None:
     if _begins(store, names):
         return None
     raise OutputError(
-        f"{store.url} holds something else than a run ({', '.join(names[:3])}, ...): give another output "
-        "folder."
+        f"{store.url} holds something else than a run ({', '.join(names[:3])}, ...): give the folder of a "
+        "run, or an empty one for its output."
     )
 
 

@@ -30,7 +30,7 @@ def counts(images: int, faces: int = 0, **failures: int) -> Counts:
 def test_line_tells_rate_and_time_left_of_this_session():
     clock = Clock()
     shown = Progress(10_000, counts(4000, 4100, truncated=5), stream=io.StringIO(), clock=clock)
-    assert shown.line() == "4,000/10,000 photos, starting"
+    assert shown.line() == "4,000/10,000 photos, first results to come"
     clock.now += 50
     shown.add(counts(1000, 900, timeout=2))
     rates = "20 photos and 18 faces a second"
@@ -55,7 +55,7 @@ def test_the_rate_begins_with_the_first_worker():
 def test_line_tells_what_is_waited_for():
     shown = Progress(10, Counts(), stream=io.StringIO(), clock=Clock())
     shown.workers(1, 2)
-    assert shown.line() == "0/10 photos, working, 1 of 2 workers ready"
+    assert shown.line() == "0/10 photos, first results to come, 1 of 2 workers ready"
 
 
 def test_lines_are_written_where_there_is_no_terminal():
