@@ -22,7 +22,6 @@ from pipeline.run.counts import Counts
 from pipeline.run.pace import left_text, rate_text, time_left
 from pipeline.words import quantity, size_text
 
-
 WAITING = "first results to come"
 
 
