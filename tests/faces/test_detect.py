@@ -232,6 +232,7 @@ class TestLandmarks:
             model_file("shape_predictor_68_face_landmarks.dat")
 
     def test_the_default_and_own_landmarks_take_no_models(self, astronaut, monkeypatch):
+        landmarks_module._load_predictor.cache_clear()  # other tests have loaded them
         monkeypatch.setattr(landmarks_module.importlib.util, "find_spec", lambda name: None)
         assert len(FaceFinder()(astronaut)) == 1
         box = (178.0, 80.0, 268.0, 170.0)
