@@ -11,6 +11,11 @@ from contextlib import contextmanager
 
 from pipeline.errors import PlanError
 
+os.environ.setdefault(  # read as Ray is imported
+    "RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed|^The node with node id.* marked dead"
+)
+"""Paragraphs that Ray writes to stdout; engines say in a line that a worker was lost."""
+
 CONNECT_SECONDS = 20.0
 """Time for a cluster to take a connection."""
 
@@ -40,7 +45,7 @@ def cluster(
         CPUs and GPUs of the cluster.
 
     Raises:
-        PlanError: There is no cluster at the address.
+        PlanError: There is no cluster at the address, or Ray does not start.
     """
     import ray
 
@@ -59,8 +64,11 @@ def cluster(
             ray.init(
                 logging_level=logging.ERROR if quiet else logging.INFO, log_to_driver=not quiet, **options
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise PlanError(f"There is no Ray cluster at {address or 'hand'}: {error}.") from error
+        except Exception as error:  # Ray's own are of no class of its own
+            what = (
+                f"There is no Ray cluster at {address}" if address else "Ray does not start on this machine"
+            )
+            raise PlanError(f"{what}: {error}") from error
     try:
         yield cluster_size()
     finally:
