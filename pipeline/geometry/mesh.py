@@ -213,12 +213,13 @@ def vertex_normals(vertices: np.ndarray, topology: Topology) -> np.ndarray:
 
     Vertices that no face uses have the normal (0, 0, 1).
     """
-    return _unit(_summed_normals(vertices, topology.faces, topology.is_quad))
+    facing = _facing(vertices, topology.faces)
+    return _unit(_gather(facing, topology.faces, topology.is_quad, len(vertices)))
 
 
 def normal_offsets(
     vertices: np.ndarray, offsets: Iterable[np.ndarray], topology: Topology
-) -> Iterator[np.ndarray]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """How unit vertex normals change when some vertices move.
 
     Args:
@@ -227,23 +228,24 @@ def normal_offsets(
         topology: The mesh's.
 
     Yields:
-        (V, 3) float32 for each movement, zero where nothing moves.
+        For each movement the vertices (N,) int64 at faces that move, ascending, and how their normals change,
+        (N, 3) float32.
     """
-    summed = _summed_normals(vertices, topology.faces, topology.is_quad)
+    facing = _facing(vertices, topology.faces)
+    summed = _gather(facing, topology.faces, topology.is_quad, len(vertices))
     normals = _unit(summed)
+    place = np.empty(len(vertices), np.int64)
     for offset in offsets:
-        moved = moved_rows(offset, STILL_CM)
-        a, b, c, d = (moved[topology.faces[:, k]] for k in range(4))
-        touched = np.nonzero(a | b | c | d)[0]
-        faces, is_quad = topology.faces[touched], topology.is_quad[touched]
+        touched = np.nonzero(moved_rows(offset, STILL_CM)[topology.faces].any(1))[0]
+        faces = topology.faces.take(touched, 0)
         near = np.zeros(len(vertices), bool)
         near[faces] = True
-        change = _summed_normals(vertices + offset, faces, is_quad) - _summed_normals(
-            vertices, faces, is_quad
-        )
-        result = np.zeros_like(normals)
-        result[near] = _unit(summed[near] + change[near]) - normals[near]
-        yield result
+        ids = np.nonzero(near)[0]
+        place[ids] = np.arange(len(ids))
+        faces = place[faces]
+        change = _facing(vertices.take(ids, 0) + offset.take(ids, 0), faces) - facing.take(touched, 0)
+        change = _gather(change, faces, topology.is_quad[touched], len(ids))
+        yield ids, _unit(summed.take(ids, 0) + change) - normals.take(ids, 0)
 
 
 def moved_rows(offsets: np.ndarray, still: float) -> np.ndarray:
@@ -252,10 +254,12 @@ def moved_rows(offsets: np.ndarray, still: float) -> np.ndarray:
     return (np.abs(x) > still) | (np.abs(y) > still) | (np.abs(z) > still)
 
 
-def _summed_normals(vertices: np.ndarray, faces: np.ndarray, is_quad: np.ndarray) -> np.ndarray:
-    a, b, c, d = (vertices[faces[:, k]] for k in range(4))
-    # The cross product of the diagonals is twice the area of a quad, and of a triangle, too.
-    return _gather(np.cross(c - a, d - b), faces, is_quad, len(vertices))
+def _facing(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Normals (F, 3) of faces, as long as twice their area, also those of triangles."""
+    columns = np.ascontiguousarray(vertices.T)
+    a, b, c, d = (columns.take(faces[:, k], axis=1) for k in range(4))
+    (x1, y1, z1), (x2, y2, z2) = c - a, d - b
+    return np.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], 1)
 
 
 def tangents(vertices: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:

@@ -48,10 +48,13 @@ def write_glb(mesh: Mesh, unit: str = "m") -> bytes:
     normals = vertex_normals(base, drawn)
     for piece in pieces:
         piece.add_shape(base, normals, scale)
-    moved = normal_offsets(base, mesh.targets.values(), drawn)
-    for offsets, normal_change in zip(mesh.targets.values(), moved, strict=True):
+    turned = normal_offsets(base, mesh.targets.values(), drawn)
+    for offsets, (near, normal_change) in zip(mesh.targets.values(), turned, strict=True):
+        moved = np.nonzero(moved_rows(offsets, STILL_CM))[0]
+        kept = np.nonzero(moved_rows(normal_change, _STILL_NORMAL))[0]
+        places, turns = offsets.take(moved, 0) * scale, normal_change.take(kept, 0)
         for piece in pieces:
-            piece.add_target(offsets, normal_change, scale)
+            piece.add_target(moved, places, near[kept], turns)
     shape: dict[str, Any] = {"name": "head", "primitives": [piece.primitive for piece in pieces]}
     if names:
         shape |= {"weights": weights, "extras": {"targetNames": names}}
@@ -87,15 +90,15 @@ class _File:
         kind = f"VEC{values.shape[1]}"
         return self.accessor(bufferView=view, componentType=_FLOAT, count=len(values), type=kind, **limits)
 
-    def sparse(self, values: np.ndarray, still: float) -> int:
-        """Adds values (N, 3) most of which are as good as zero."""
-        rows = np.nonzero(moved_rows(values, still))[0]
-        kept = np.ascontiguousarray(values[rows], np.float32)
-        fields: dict[str, Any] = {"componentType": _FLOAT, "count": len(values), "type": "VEC3"}
-        low, high = (bound.tolist() for bound in (kept.min(0, initial=0), kept.max(0, initial=0)))
+    def sparse(self, rows: np.ndarray, values: np.ndarray, count: int) -> int:
+        """Adds `count` values of three numbers, zero but for those (R, 3) of rows (R,)."""
+        kept = np.ascontiguousarray(values, np.float32)
+        fields: dict[str, Any] = {"componentType": _FLOAT, "count": count, "type": "VEC3"}
+        columns = np.ascontiguousarray(kept.T)  # along rows of memory: ten times faster
+        low, high = columns.min(1, initial=0).tolist(), columns.max(1, initial=0).tolist()
         if not len(rows):
             return self.accessor(**fields, min=low, max=high)
-        small = len(values) <= 1 << 16
+        small = count <= 1 << 16
         indices = self.view(rows.astype(np.uint16 if small else np.uint32).tobytes())
         sparse = {
             "count": len(rows),
@@ -153,6 +156,7 @@ class _Piece:
         self.file, self.topology, self.material = file, topology, material
         self.ids = np.unique(topology.triangles_uv)
         self.vertex = topology.uv_vertex[self.ids]
+        self._place = np.full(topology.vertex_count, -1, np.int32)
         triangles = np.searchsorted(self.ids, topology.triangles_uv)
         small = len(self.ids) < 1 << 16
         view = file.view(triangles.astype(np.uint16 if small else np.uint32).tobytes(), _ELEMENT_BUFFER)
@@ -171,9 +175,17 @@ class _Piece:
         if self.material.normal_map is not None:
             attributes["TANGENT"] = file.values(tangents(vertices, normals, self.topology)[self.ids])
 
-    def add_target(self, offsets: np.ndarray, normal_change: np.ndarray, scale: float) -> None:
-        target = {
-            "POSITION": self.file.sparse(offsets[self.vertex] * scale, STILL_CM * scale),
-            "NORMAL": self.file.sparse(normal_change[self.vertex], _STILL_NORMAL),
-        }
+    def add_target(
+        self, moved: np.ndarray, offsets: np.ndarray, turned: np.ndarray, normal_change: np.ndarray
+    ) -> None:
+        """Adds a morph target: vertices that move and by how much, and those whose normals change."""
+        target = {"POSITION": self._sparse(moved, offsets), "NORMAL": self._sparse(turned, normal_change)}
         self.primitive.setdefault("targets", []).append(target)
+
+    def _sparse(self, ids: np.ndarray, values: np.ndarray) -> int:
+        """Adds values (N, 3) of vertices (N,), zero for the others."""
+        self._place[ids] = np.arange(len(ids))
+        place = self._place[self.vertex]
+        self._place[ids] = -1
+        rows = np.nonzero(place >= 0)[0]
+        return self.file.sparse(rows, values.take(place[rows], 0), len(self.ids))
