@@ -21,6 +21,7 @@ from pipeline.config import Section
 from pipeline.details.grid import Grid, Level
 from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import NormalMap, ViewState
+from pipeline.geometry.mesh import dots, face_normals, squares
 from pipeline.geometry.visibility import seen
 
 _EDGE = 1.2
@@ -46,7 +47,7 @@ class Displacement:
 
     Attributes:
         smooth: (N, 3) float32: the fitted face, subdivided, in camera space.
-        normals: (N, 3) float32: its unit normals.
+        normals: (N, 3) float32: its unit normals where it is displaced, else 0.
         height: (N,) float32: displacement along them, cm.
         weight: (N,) float32 0..1: how much the normals of the photo count there.
     """
@@ -76,28 +77,32 @@ def displace(
     """
     config = config or DisplaceConfig()
     smooth = grid.refine(np.ascontiguousarray(face, np.float32))
-    own = normals_of_quads(smooth, grid.levels[-1].quads).astype(np.float32)
-    trust = _trust(smooth, own, view, grid)
+    finest = grid.levels[-1]
+    points = smooth.take(finest.vertices, 0)
+    own = normals_of_quads(points, finest.quads).astype(np.float32)
+    photo = view.project(points)
     to_camera = view.normal_to_camera(normals).T.astype(np.float32)
-    pixel = -smooth[:, 2].mean() / view.focal / normals.scale  # cm of the face per pixel of the map
+    pixel = -points[:, 2].mean() / view.focal / normals.scale  # cm of the face per pixel of the map
+    trust = _trust(smooth, points, own, view, grid) * _inwards(normals, photo, pixel)
     height = np.zeros(grid.levels[0].count, np.float32)
-    trust *= _inwards(normals, view.project(smooth), pixel)
     weight = trust
     for number, level in enumerate(grid.levels):
         if number:
-            height = grid.steps[number - 1].linear @ height
+            height = grid.finer[number - 1] @ height
         part = slice(0, level.count)
-        points, along = smooth[part], own[part]
         some = points[level.edges[:2000]]
         spacing = float(np.linalg.norm(some[:, 1] - some[:, 0], axis=1).mean())
-        found, confidence = normals.smoothed(spacing / 2 / pixel).sample(view.project(points))
+        found, confidence = normals.smoothed(spacing / 2 / pixel).sample(photo[part])
         found = found @ to_camera
-        off = ((found - along) ** 2).sum(1) / config.robust**2
+        off = squares(found - own[part]) / config.robust**2
         weight = trust[part] * confidence / (confidence + config.confidence) / (1 + off)
-        matrix, right = _equations(level, points, along, found, weight=weight, config=config)
+        matrix, right = _equations(level, points[part], own[part], found, weight=weight, config=config)
         height = _conjugate_gradients(matrix, right, height, config.iterations[number])
         height = np.clip(height, -config.most, config.most)
-    return Displacement(smooth, own, height, weight.astype(np.float32))
+    whole = [np.zeros((len(smooth), *values.shape[1:]), np.float32) for values in (own, height, weight)]
+    for values, known in zip(whole, (own, height, weight), strict=True):
+        values[finest.vertices] = known
+    return Displacement(smooth, *whole)
 
 
 def _inwards(normals: NormalMap, photo: np.ndarray, pixel: float) -> np.ndarray:
@@ -118,19 +123,33 @@ def _inwards(normals: NormalMap, photo: np.ndarray, pixel: float) -> np.ndarray:
     return replace(normals, confidence=(share**2 * (3 - 2 * share)).astype(np.float32)).sample(photo)[1]
 
 
-def _trust(smooth: np.ndarray, own: np.ndarray, view: ViewState, grid: Grid) -> np.ndarray:
-    """(N,) 0..1: meant, seen by the camera and not at a grazing angle."""
-    sight = -smooth / np.linalg.norm(smooth, axis=1, keepdims=True)
-    facing = np.clip(((own * sight).sum(1) - 0.1) / 0.3, 0, 1)
-    coarse = grid.levels[1]
-    points = smooth[: coarse.count]
-    triangles = np.concatenate([coarse.quads[:, [0, 1, 2]], coarse.quads[:, [0, 2, 3]]])
-    pixels = view.project(points)
+def _trust(
+    smooth: np.ndarray, points: np.ndarray, own: np.ndarray, view: ViewState, grid: Grid
+) -> np.ndarray:
+    """(N,) 0..1: meant, seen by the camera and not at a grazing angle.
+
+    Args:
+        smooth: The whole subdivided face.
+        points: (N, 3) what is displaced of it.
+        own: (N, 3) its normals.
+        view: The camera.
+        grid: The grid.
+    """
+    facing = np.clip((-dots(own, points) / np.sqrt(squares(points)) - 0.1) / 0.3, 0, 1)
+    quads = grid.steps[0].quads
+    coarse = smooth[: quads.max() + 1]
+    among = grid.levels[1].vertices
+    pixels = view.project(coarse)
     visible = seen(
-        pixels, -points[:, 2], triangles, queries=pixels, query_depth=-points[:, 2], size=192
+        pixels,
+        -coarse[:, 2],
+        np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]),
+        queries=pixels[among],
+        query_depth=-coarse[among, 2],
+        size=192,
     ).astype(np.float32)
-    for step in grid.steps[1:]:
-        visible = step.linear @ visible
+    for finer in grid.finer[1:]:
+        visible = finer @ visible
     return (facing * visible**2 * grid.meant**2).astype(np.float32)
 
 
@@ -144,21 +163,19 @@ def _equations(
     config: DisplaceConfig,
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Normal equations of the displacement of one level: matrix (N, N) and right side (N,)."""
-    corners = points[level.quads]
-    facing = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
-    area = np.sqrt((facing * facing).sum(1)) / 2
+    area = np.sqrt(squares(face_normals(points, level.quads))) / 2
     # A quad's four sides, each seen from both quads, and its two diagonals add up to area |grad d|^2.
     sides = np.bincount(level.edge_of_side.ravel(), np.repeat(area / 4, 4))
     trust = np.concatenate([sides, area / 2, area / 2]).astype(np.float32)
     trust *= np.minimum(weight[level.edges[:, 0]], weight[level.edges[:, 1]])
     used = np.nonzero(trust)[0]
-    i, j = level.edges[used].T
+    i, j = np.ascontiguousarray(level.edges.take(used, 0).T)
     trust = trust[used]
-    edge = points[j] - points[i]
-    middle = found[i] + found[j]
-    scale = 1 / np.sqrt((edge * edge).sum(1) * np.maximum((middle * middle).sum(1), 1e-6))
-    at_i, at_j = (middle * own[i]).sum(1) * scale, (middle * own[j]).sum(1) * scale
-    slope = (middle * edge).sum(1) * scale
+    edge = points.take(j, 0) - points.take(i, 0)
+    middle = found.take(i, 0) + found.take(j, 0)
+    scale = 1 / np.sqrt(squares(edge) * np.maximum(squares(middle), 1e-6))
+    at_i, at_j = dots(middle, own.take(i, 0)) * scale, dots(middle, own.take(j, 0)) * scale
+    slope = dots(middle, edge) * scale
 
     count = level.count
     around = np.bincount(level.quads.ravel(), np.repeat(area / 4, 4), count)
@@ -179,20 +196,21 @@ def _conjugate_gradients(
 ) -> np.ndarray:
     """Solves matrix x = right, preconditioned by the diagonal."""
     inverse = 1 / matrix.diagonal()
-    x = start
+    x = start.copy()
     residual = right - matrix @ x
     goal = tolerance**2 * float(right @ (inverse * right))
     z = inverse * residual
-    direction = z
+    direction = z.copy()
     product = float(residual @ z)
     for _ in range(iterations):
         if product <= goal or product == 0:
             break
         applied = matrix @ direction
         step = np.float32(product / float(direction @ applied))
-        x = x + step * direction
-        residual = residual - step * applied
-        z = inverse * residual
+        x += step * direction
+        residual -= step * applied
+        np.multiply(inverse, residual, out=z)
         before, product = product, float(residual @ z)
-        direction = z + np.float32(product / before) * direction
+        direction *= np.float32(product / before)
+        direction += z
     return x

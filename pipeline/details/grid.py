@@ -19,9 +19,10 @@ _BORDER = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of subdivision with N vertices, Q quads and E edges, diagonals of quads included.
+    """What is displaced of one level of subdivision: N vertices, Q quads, E edges, diagonals included.
 
     Attributes:
+        vertices: (N,) int64, their ids among all of the subdivided mesh, ascending. Here they count from 0.
         quads: (Q, 4) int64.
         edges: (E, 2) int64; the last 2 Q are the diagonals, first all of corners 0-2, then 1-3.
         edge_of_side: (Q, 4) int64, the edge of each side.
@@ -31,6 +32,7 @@ class Level:
         own: (N,) int64, place of the diagonal.
     """
 
+    vertices: np.ndarray
     quads: np.ndarray
     edges: np.ndarray
     edge_of_side: np.ndarray
@@ -42,7 +44,7 @@ class Level:
     @property
     def count(self) -> int:
         """Number of vertices."""
-        return self.pattern.shape[0]
+        return len(self.vertices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +52,22 @@ class Grid:
     """The face at several levels of subdivision; coarse vertices are the first of the finer ones.
 
     Attributes:
-        levels: From the face's own quads to the finest.
-        steps: The subdivisions between them.
+        steps: The subdivisions of the whole face.
+        levels: What is displaced of the face, from its own quads to the finest.
+        finer: For each level but the last (N', N) float32 CSR: averages, from its vertices to the next one's.
         meant: (N,) float32: 1 where the finest level may be displaced, 0 in eyes, mouth, nostrils and
             beyond the narrow face, in between at the border.
     """
 
-    levels: tuple[Level, ...]
     steps: tuple[Subdivision, ...]
+    levels: tuple[Level, ...]
+    finer: tuple[sparse.csr_matrix, ...]
     meant: np.ndarray
+
+    @property
+    def quads(self) -> np.ndarray:
+        """(Q, 4) int64: all quads of the finest subdivision."""
+        return self.steps[-1].quads
 
     def refine(self, values: np.ndarray) -> np.ndarray:
         """Positions (F, 3) of the face to positions (N, 3) of the finest level."""
@@ -83,18 +92,21 @@ def make_grid(quads: np.ndarray, meant: np.ndarray, number: int) -> Grid:
         meant: (F,) 0..1: how far a vertex may be displaced.
         number: Times to subdivide, at least 1.
     """
-    count = len(meant)
     share = meant.astype(np.float32)
-    levels, steps = [_level(quads, count)], []
+    whole, chosen = quads, (meant[quads] > 0).any(1)
+    levels, steps, finer = [_level(quads[chosen])], [], []
     for _ in range(number):
-        steps.append(subdivide(quads, count))
-        quads, count = steps[-1].quads, steps[-1].smooth.shape[0]
+        steps.append(subdivide(whole, len(share)))
+        whole, chosen = steps[-1].quads, np.repeat(chosen, 4)
         share = steps[-1].linear @ share
-        levels.append(_level(quads, count))
-    return Grid(tuple(levels), tuple(steps), share)
+        levels.append(_level(whole[chosen]))
+        finer.append(steps[-1].linear[levels[-1].vertices][:, levels[-2].vertices])
+    return Grid(tuple(steps), tuple(levels), tuple(finer), share[levels[-1].vertices])
 
 
-def _level(quads: np.ndarray, count: int) -> Level:
+def _level(quads: np.ndarray) -> Level:
+    vertices, corners = np.unique(quads, return_inverse=True)
+    quads, count = corners.reshape(-1, 4), len(vertices)
     sides, edge_of_side, _ = unique_edges(quads)
     edges = np.concatenate([sides, quads[:, [0, 2]], quads[:, [1, 3]]])
     every = np.arange(count)
@@ -106,4 +118,4 @@ def _level(quads: np.ndarray, count: int) -> Level:
     place[order.data] = np.arange(len(rows))
     order.data = np.ones(len(rows), np.float32)
     forth, back, own = np.split(place, [len(edges), 2 * len(edges)])
-    return Level(quads, edges, edge_of_side, order, forth, back, own)
+    return Level(vertices, quads, edges, edge_of_side, order, forth, back, own)

@@ -87,7 +87,7 @@ class Head:
         """(W, 3) float32 vertices of the detailed head in head space; its topology is `kit.fine`."""
         grid = self.kit.grid
         smooth = grid.refine(self.vertices[:FACE_VERTICES])
-        normals = normals_of_quads(smooth, grid.levels[-1].quads)
+        normals = normals_of_quads(smooth, grid.quads)
         height_cm = displacement_at(self.maps.displacement, self.kit.fine_uv) / 10
         face = (smooth + height_cm[:, None] * normals).astype(np.float32)
         return self.kit.finer(face, self.vertices)

@@ -85,8 +85,8 @@ def make_kit(model: FaceModel, topology: Topology, level: int = 2) -> HeadKit:
     head = fit_head(model)
     grid = face_grid(head, level)
     fine = topology.only(FACE)
-    for finer in grid.levels[1:]:
-        fine = subdivided(fine, finer.quads)
+    for step in grid.steps:
+        fine = subdivided(fine, step.quads)
     proxy = replace(topology.only(*HEAD_PARTS), vertex_count=len(model.neutral))
     fine_uv = np.zeros((fine.vertex_count, 2), np.float32)
     used = np.unique(fine.faces_uv)

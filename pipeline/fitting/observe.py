@@ -11,6 +11,7 @@ from pipeline.config import Section
 from pipeline.fitting import terms
 from pipeline.fitting.head import FitHead
 from pipeline.fitting.views import NormalMap, View, ViewState
+from pipeline.geometry.mesh import dots, face_normals, squares
 from pipeline.geometry.visibility import seen
 
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
@@ -132,12 +133,10 @@ def normal_term(
         config: Weights.
     """
     points_camera = state.to_camera(head.vertices(identity, state.expression))
-    corners = points_camera[head.patches]
-    middle = corners.mean(1)
-    facing = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
-    area = np.linalg.norm(facing, axis=1)
-    sight = -middle / np.linalg.norm(middle, axis=1, keepdims=True)
-    cosine = (facing * sight).sum(1) / np.maximum(area, 1e-12)
+    middle = points_camera[head.patches].mean(1)
+    facing = face_normals(points_camera, head.patches)
+    area = np.sqrt(squares(facing))
+    cosine = -dots(facing, middle) / np.maximum(area * np.sqrt(squares(middle)), 1e-12)
     pixels = state.project(middle)
     visible = (cosine > _FACING) & seen(
         state.project(points_camera),
@@ -164,9 +163,8 @@ def normal_term(
 
 def normals_of_quads(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     """Unit normals (N, 3) of vertices (N, 3), area-weighted over their quads (Q, 4)."""
-    corners = vertices[quads]
-    facing = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+    facing = face_normals(vertices, quads)
     normals = np.stack(
         [np.bincount(quads.ravel(), np.repeat(facing[:, k], 4), len(vertices)) for k in range(3)], 1
     )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return normals / np.maximum(np.sqrt(squares(normals)), 1e-12)[:, None]

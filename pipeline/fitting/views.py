@@ -10,6 +10,8 @@ import numpy as np
 
 from pipeline.fitting.head import PIVOT
 from pipeline.geometry.crop_camera import crop_camera
+from pipeline.geometry.mesh import squares
+from pipeline.geometry.uv import read_pixels
 from pipeline.pixels import scale_points
 
 LARGEST_CONFIDENCE = 1000.0
@@ -92,18 +94,11 @@ class NormalMap:
             Unit normals (N, 3) in the crop camera's space and confidences (N,), 0 outside the map.
         """
         side = len(self.normals)
-        position = self._to_map(photo)
-        inside = ((position >= 0) & (position <= side - 1)).all(1)
-        position = np.clip(position, 0, side - 1.001)
-        corner = position.astype(np.int64)
-        u, v = (position - corner).astype(np.float32).T[..., None]
-        first = corner[:, 1] * side + corner[:, 0]
-        stack = self._stack
-        above = stack[first] * (1 - u) + stack[first + 1] * u
-        below = stack[first + side] * (1 - u) + stack[first + side + 1] * u
-        value = above * (1 - v) + below * v
-        length = np.linalg.norm(value[:, :3], axis=1, keepdims=True)
-        return value[:, :3] / np.maximum(length, 1e-6), value[:, 3] * inside
+        x, y = self._to_map(photo).T
+        value = read_pixels(self._stack, x, y)
+        inside = (x >= 0) & (x <= side - 1) & (y >= 0) & (y <= side - 1)
+        length = np.sqrt(squares(value[:, :3]))
+        return value[:, :3] / np.maximum(length, 1e-6)[:, None], value[:, 3] * inside
 
     def _to_map(self, photo: np.ndarray) -> np.ndarray:
         return scale_points(photo - [self.left, self.top], self.scale)
@@ -111,8 +106,7 @@ class NormalMap:
     @cached_property
     def _stack(self) -> np.ndarray:
         confidence = np.minimum(self.confidence, LARGEST_CONFIDENCE)[..., None]
-        stack = np.concatenate([self.normals, confidence], -1, dtype=np.float32)
-        return stack.reshape(-1, 4)
+        return np.concatenate([self.normals, confidence], -1, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -213,8 +213,26 @@ def vertex_normals(vertices: np.ndarray, topology: Topology) -> np.ndarray:
 
     Vertices that no face uses have the normal (0, 0, 1).
     """
-    facing = _facing(vertices, topology.faces)
+    facing = face_normals(vertices, topology.faces)
     return _unit(_gather(facing, topology.faces, topology.is_quad, len(vertices)))
+
+
+def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Normals (F, 3) of faces, as long as twice their area, also those of triangles."""
+    columns = np.ascontiguousarray(vertices.T)
+    a, b, c, d = (columns.take(faces[:, k], axis=1) for k in range(4))
+    (x1, y1, z1), (x2, y2, z2) = c - a, d - b
+    return np.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], 1)
+
+
+def dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dot products (N,) of vectors (N, 3)."""
+    return np.einsum("ij,ij->i", a, b)
+
+
+def squares(vectors: np.ndarray) -> np.ndarray:
+    """Squared lengths (N,) of vectors (N, 3)."""
+    return dots(vectors, vectors)
 
 
 def normal_offsets(
@@ -231,7 +249,7 @@ def normal_offsets(
         For each movement the vertices (N,) int64 at faces that move, ascending, and how their normals change,
         (N, 3) float32.
     """
-    facing = _facing(vertices, topology.faces)
+    facing = face_normals(vertices, topology.faces)
     summed = _gather(facing, topology.faces, topology.is_quad, len(vertices))
     normals = _unit(summed)
     place = np.empty(len(vertices), np.int64)
@@ -243,7 +261,7 @@ def normal_offsets(
         ids = np.nonzero(near)[0]
         place[ids] = np.arange(len(ids))
         faces = place[faces]
-        change = _facing(vertices.take(ids, 0) + offset.take(ids, 0), faces) - facing.take(touched, 0)
+        change = face_normals(vertices.take(ids, 0) + offset.take(ids, 0), faces) - facing.take(touched, 0)
         change = _gather(change, faces, topology.is_quad[touched], len(ids))
         yield ids, _unit(summed.take(ids, 0) + change) - normals.take(ids, 0)
 
@@ -252,14 +270,6 @@ def moved_rows(offsets: np.ndarray, still: float) -> np.ndarray:
     """Which rows of offsets (V, 3) have a coordinate beyond `still`: (V,) bool."""
     x, y, z = offsets.T
     return (np.abs(x) > still) | (np.abs(y) > still) | (np.abs(z) > still)
-
-
-def _facing(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Normals (F, 3) of faces, as long as twice their area, also those of triangles."""
-    columns = np.ascontiguousarray(vertices.T)
-    a, b, c, d = (columns.take(faces[:, k], axis=1) for k in range(4))
-    (x1, y1, z1), (x2, y2, z2) = c - a, d - b
-    return np.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], 1)
 
 
 def tangents(vertices: np.ndarray, normals: np.ndarray, topology: Topology) -> np.ndarray:
@@ -305,7 +315,7 @@ def _gather(values: np.ndarray, corners: np.ndarray, has_last: np.ndarray, count
 
 
 def _unit(vectors: np.ndarray, fallback: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> np.ndarray:
-    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    length = np.sqrt(squares(vectors))
     empty = length < 1e-12
     unit = vectors / np.where(empty, 1.0, length)[:, None]
     unit[empty] = fallback

@@ -159,9 +159,9 @@ def _stages(
     except FitError:
         pass
     found = {name: (points, normals_of_quads(points, fitted.quads)) for name, points in meshes.items()}
-    fine = kit.grid.levels[-1]
-    detailed = head.detailed_vertices[: fine.count]
-    return found | {"detailed": (detailed, normals_of_quads(detailed, fine.quads))}
+    quads = kit.grid.quads
+    detailed = head.detailed_vertices[: quads.max() + 1]
+    return found | {"detailed": (detailed, normals_of_quads(detailed, quads))}
 
 
 def _score(points: np.ndarray, normals: np.ndarray, *, kit: HeadKit, scan: _Scan) -> dict[str, float]:
