@@ -8,10 +8,11 @@ from pipeline.bench.timing import Rate, measure, one_core
 from pipeline.details.config import DetailsConfig
 from pipeline.details.displace import displace
 from pipeline.details.export import head_mesh
+from pipeline.details.head import HeadMaps
 from pipeline.details.kit import head_kit
 from pipeline.details.person import compared
 from pipeline.details.pictures import encode_maps
-from pipeline.details.reconstruct import finish_heads, look_at, make_maps, show_face
+from pipeline.details.reconstruct import finish_heads, look_at, make_maps, pose, show_face
 from pipeline.errors import InputError
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.fitting.fit import fit_views
@@ -37,20 +38,22 @@ def measure_heads(photo: Path, rounds: int = 3) -> list[Rate]:
         fit = fit_views([seen.view], kit.head, config.fit)
         state, normals = fit.views[0], seen.view.normals
         assert normals is not None
-        vertices_camera = state.to_camera(kit.vertices(fit.identity, state.expression))
-        face, camera = vertices_camera[:FACE_VERTICES], seen.seen_by(state)
+        vertices = kit.vertices(fit.identity, state.expression)
+        face = state.to_camera(vertices[:FACE_VERTICES])
         displacement = displace(face, state, normals, kit.grid, config.displace)
         (head,) = finish_heads([seen], fit, kit, config)
-        size = config.texture_size
         pictures = encode_maps(head.maps)
+
+        def maps(_: int) -> HeadMaps:
+            posed = pose(seen, state, vertices, kit)
+            return make_maps(posed, displacement, kit, [show_face(posed, kit, config.texture_size)])
+
         steps = {
             "fit": lambda _: fit_views([seen.view], kit.head, config.fit),
             # The same photo twice costs what two photos of a person do.
             "fit of a pair": lambda _: fit_views([compared(seen)] * 2, kit.head, config.fit),
             "displacement": lambda _: displace(face, state, normals, kit.grid, config.displace),
-            "maps": lambda _: make_maps(
-                camera, vertices_camera, displacement, kit, [show_face(camera, vertices_camera, kit, size)]
-            ),
+            "maps": maps,
             "maps as PNG and JPEG": lambda _: encode_maps(head.maps),
             "GLB": lambda _: write_glb(head_mesh(head, pictures)),
         }

@@ -59,10 +59,11 @@ def normal_map(
     up = _dot(detailed, bitangent) * (1 - skew**2)
     local = np.stack([along - skew * outwards, up, outwards - skew * along])
     local[2] = np.maximum(local[2], 1e-3)  # a surface that turns away cannot be shown
-    local = 127.5 * _unit(local)
+    local = _unit(local, 127.5)
     picture = np.empty((texels.size**2, 3), np.uint8)
     picture[:] = 128, 128, 255
-    picture[texels.texel] = (local + 128).clip(0, 255).astype(np.uint8).T  # 127.5 (n + 1), rounded
+    local += 128
+    picture[texels.texel] = local.clip(0, 255).astype(np.uint8).T  # 127.5 (n + 1), rounded
     return picture.reshape(texels.size, texels.size, 3)
 
 
@@ -71,19 +72,21 @@ def relit_normals(
 ) -> np.ndarray:
     """Normals that a viewer computes from a normal map (S, S, 3) uint8 at the texels: (P, 3) unit vectors."""
     local = picture.reshape(-1, 3)[texels.texel].astype(np.float32) / 127.5 - 1
-    world = np.einsum("pk,kcp->pc", local, tangent_frames(normals, tangents, texels))
+    world = np.einsum("pk,kcp->pc", local, np.stack(tangent_frames(normals, tangents, texels)))
     return world / np.linalg.norm(world, axis=1, keepdims=True)
 
 
-def tangent_frames(normals: np.ndarray, tangents: np.ndarray, texels: UvMap) -> np.ndarray:
-    """Tangent, bitangent and normal at the texels, interpolated and made unit vectors: (3, 3, P) float32."""
+def tangent_frames(
+    normals: np.ndarray, tangents: np.ndarray, texels: UvMap
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit tangent, bitangent and normal at the texels, interpolated: (3, P) float32 each."""
     along_u = np.ascontiguousarray(texels.sample_uv(tangents).T)
     tangent, normal = _unit(along_u[:3]), _unit(np.ascontiguousarray(texels.sample(normals).T))
-    return np.stack([tangent, _unit(_cross(normal, tangent) * np.sign(along_u[3])), normal])
+    return tangent, _unit(_cross(normal, tangent) * np.sign(along_u[3])), normal
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), 1e-6)
+def _unit(vectors: np.ndarray, length: float = 1.0) -> np.ndarray:
+    return vectors * (np.float32(length) / np.maximum(np.sqrt(_dot(vectors, vectors)), 1e-6))
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from pipeline.details.grid import Grid, Level
 from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import NormalMap, ViewState
 from pipeline.geometry.mesh import dots, face_normals, squares
-from pipeline.geometry.visibility import seen
+from pipeline.geometry.visibility import DepthBuffer
 
 _EDGE = 1.2
 """Width in cm of the strip along the edge of what the normals cover in which the displacement fades."""
@@ -139,15 +139,10 @@ def _trust(
     quads = grid.steps[0].quads
     coarse = smooth[: quads.max() + 1]
     among = grid.levels[1].vertices
-    pixels = view.project(coarse)
-    visible = seen(
-        pixels,
-        -coarse[:, 2],
-        np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]),
-        queries=pixels[among],
-        query_depth=-coarse[among, 2],
-        size=192,
-    ).astype(np.float32)
+    pixels, depth = view.project(coarse), -coarse[:, 2]
+    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    buffer = DepthBuffer.of(pixels, depth, triangles, size=192)
+    visible = buffer.shows(pixels[among], depth[among]).astype(np.float32)
     for finer in grid.finer[1:]:
         visible = finer @ visible
     return (facing * visible**2 * grid.meant**2).astype(np.float32)

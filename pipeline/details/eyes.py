@@ -9,8 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.details.unwrap import PhotoView, observe
-from pipeline.geometry.mesh import Topology
+from pipeline.details.unwrap import PosedHead, observe
 from pipeline.geometry.uv import UvMap
 
 _IRISES = (0.09, 0.1, 0.11, 0.12)  # radii in texture coordinates: 11 to 14 mm across on the model's eyeball
@@ -20,27 +19,17 @@ _BINS = 48
 _UNSEEN = ((20, 70, 60, 200), (16, 48, 42, 196), (14, 34, 32, 192))  # channels: pupil, iris, rim, white
 
 
-def eye_texture(
-    view: PhotoView,
-    vertices_camera: np.ndarray,
-    normals_camera: np.ndarray,
-    *,
-    occluders: Topology,
-    texels: UvMap,
-) -> np.ndarray:
+def eye_texture(head: PosedHead, texels: UvMap) -> np.ndarray:
     """Makes the texture of an eyeball.
 
     Args:
-        view: The photo.
-        vertices_camera: (V, 3) centimetres.
-        normals_camera: (V, 3) unit vertex normals.
-        occluders: Everything that may hide the eyeball, itself included.
+        head: The head.
         texels: The eyeball in texture space.
 
     Returns:
         (S, S, 3) uint8 RGB: grey-white with a brown iris where the photo shows nothing of the eye.
     """
-    colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
+    colours, seen = observe(head, texels)
     size = texels.size
     width = max(1, size // 64)
     seen = cv2.erode(seen, np.ones((2 * width + 1, 2 * width + 1), np.uint8))  # lashes and the lid's edge

@@ -20,7 +20,7 @@ from pipeline.details.head import Head, HeadMaps
 from pipeline.details.kit import HeadKit, head_kit
 from pipeline.details.mouth import with_lips_closed
 from pipeline.details.skin import face_area
-from pipeline.details.unwrap import PhotoView, Shown, continued, show, unwrap
+from pipeline.details.unwrap import PhotoView, PosedHead, Shown, continued, show, unwrap
 from pipeline.faces.crop import CropShape, CropWindow, crop_image, inner_window
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.landmarks import Face
@@ -155,22 +155,29 @@ def reconstruct(photos: list[FacePhoto], kit: HeadKit, config: DetailsConfig) ->
 
 def finish_heads(photos: list[FacePhoto], fit: Fit, kit: HeadKit, config: DetailsConfig) -> list[Head]:
     """Adds to a fit displacement and pictures of every photo; what it hides is taken from the others."""
-    posed = [state.to_camera(kit.vertices(fit.identity, state.expression)) for state in fit.views]
-    shown = [
-        show_face(photo.seen_by(state), vertices_camera, kit, config.texture_size)
-        for photo, state, vertices_camera in zip(photos, fit.views, posed, strict=True)
+    posed = [
+        pose(photo, state, kit.vertices(fit.identity, state.expression), kit)
+        for photo, state in zip(photos, fit.views, strict=True)
     ]
+    shown = [show_face(head, kit, config.texture_size) for head in posed]
     return [
         _finish_head(photo, fit, k, posed[k], [*shown[k:], *shown[:k]], kit=kit, config=config)
         for k, photo in enumerate(photos)
     ]
 
 
+def pose(photo: FacePhoto, state: ViewState, vertices_head: np.ndarray, kit: HeadKit) -> PosedHead:
+    """Puts a head, (V, 3) in head space, before the camera of a photo."""
+    vertices_camera = state.to_camera(vertices_head)
+    normals_camera = vertex_normals(vertices_camera, kit.proxy)
+    return PosedHead(photo.seen_by(state), vertices_camera, normals_camera, kit.proxy)
+
+
 def _finish_head(
     photo: FacePhoto,
     fit: Fit,
     k: int,
-    vertices_camera: np.ndarray,
+    posed: PosedHead,
     shown: list[Shown],
     *,
     kit: HeadKit,
@@ -178,8 +185,7 @@ def _finish_head(
 ) -> Head:
     state, normals = fit.views[k], photo.view.normals
     assert normals is not None
-    face = vertices_camera[:FACE_VERTICES]
-    displacement = displace(face, state, normals, kit.grid, config.displace)
+    displacement = displace(posed.vertices[:FACE_VERTICES], state, normals, kit.grid, config.displace)
     return Head(
         kit=kit,
         identity=fit.identity,
@@ -187,55 +193,31 @@ def _finish_head(
         width=photo.view.width,
         height=photo.view.height,
         quality=fit.quality[k],
-        maps=make_maps(photo.seen_by(state), vertices_camera, displacement, kit, shown),
+        maps=make_maps(posed, displacement, kit, shown),
         stages=fit.stages,
     )
 
 
-def show_face(photo: PhotoView, vertices_camera: np.ndarray, kit: HeadKit, size: int) -> Shown:
+def show_face(posed: PosedHead, kit: HeadKit, size: int) -> Shown:
     """Finds out what a photo shows of the face, in a texture of so many texels a side."""
     texels = uv_map(kit.proxy.only(FACE), size)
-    return show(
-        photo,
-        vertices_camera,
-        vertex_normals(vertices_camera, kit.proxy),
-        occluders=kit.proxy,
-        texels=texels,
-        area=face_area(texels, kit.head.landmarks[_BROWS]),
-    )
+    return show(posed, texels, face_area(texels, tuple(kit.head.landmarks[_BROWS].tolist())))
 
 
-def make_maps(
-    photo: PhotoView,
-    vertices_camera: np.ndarray,
-    displacement: Displacement,
-    kit: HeadKit,
-    shown: list[Shown],
-) -> HeadMaps:
+def make_maps(posed: PosedHead, displacement: Displacement, kit: HeadKit, shown: list[Shown]) -> HeadMaps:
     """Makes the pictures of a head.
 
     Args:
-        photo: What its colours are taken from.
-        vertices_camera: (V, 3) of the proxy, cm.
+        posed: The proxy in the photo that its colours are taken from.
         displacement: Of its face.
         kit: The head model.
         shown: What this photo shows of the face, and after it what others of the person do.
     """
     size = len(shown[0].weight)
-    normals_camera = vertex_normals(vertices_camera, kit.proxy)
     part, fine_part = kit.proxy.only(FACE), kit.fine.only(FACE)
     texels, fine_texels = uv_map(part, size), uv_map(fine_part, size)
     texture = unwrap(shown[0], shown[1:])
-    left, right = (
-        eye_texture(
-            photo,
-            vertices_camera,
-            normals_camera,
-            occluders=kit.proxy,
-            texels=uv_map(kit.proxy.only(eye), EYE_SIZE),
-        )
-        for eye in EYES
-    )
+    left, right = (eye_texture(posed, uv_map(kit.proxy.only(eye), EYE_SIZE)) for eye in EYES)
     detailed = vertex_normals(displacement.vertices, fine_part)
     return HeadMaps(
         texture=texture.picture,
@@ -243,8 +225,8 @@ def make_maps(
         displacement=displacement_map(displacement.height * 10, fine_texels),
         normals=normal_map(
             fine_texels.carried(fine_texels.sample(detailed), texels),
-            normals_camera,
-            tangents(vertices_camera, normals_camera, kit.proxy),
+            posed.normals,
+            tangents(posed.vertices, posed.normals, kit.proxy),
             texels,
         ),
         eyes=(left, right),

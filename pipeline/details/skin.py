@@ -8,6 +8,7 @@ one of the face's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -35,8 +36,9 @@ class FaceArea:
     share: np.ndarray
 
 
-def face_area(texels: UvMap, brows: np.ndarray) -> FaceArea:
-    """Finds the area of the face in its texture.
+@lru_cache(maxsize=2)
+def face_area(texels: UvMap, brows: tuple[int, ...]) -> FaceArea:
+    """Finds the area of the face in its texture (cached in the process).
 
     Args:
         texels: The part that holds the face.

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from pipeline.details.skin import FaceArea, skin_weight
-from pipeline.geometry.mesh import Topology
-from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels
-from pipeline.geometry.visibility import seen as not_hidden
+from pipeline.geometry.mesh import Topology, dots, squares
+from pipeline.geometry.uv import UvMap, push_pull, read_picture, read_pixels, weighted
+from pipeline.geometry.visibility import DepthBuffer
 from pipeline.pixels import scale_points
 
 MIRRORED = 128
@@ -57,6 +58,34 @@ class PhotoView:
         return np.stack([x, y, nearness], 1).astype(np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class PosedHead:
+    """A head in front of the camera of a photo.
+
+    Attributes:
+        photo: The photo.
+        vertices: (V, 3) in camera space, cm.
+        normals: (V, 3) unit vertex normals.
+        occluders: Everything that may hide a part of it, itself included.
+    """
+
+    photo: PhotoView
+    vertices: np.ndarray
+    normals: np.ndarray
+    occluders: Topology
+
+    @cached_property
+    def projected(self) -> np.ndarray:
+        """(V, 3) float32, see `PhotoView.project`."""
+        return self.photo.project(self.vertices)
+
+    @cached_property
+    def buffer(self) -> DepthBuffer:
+        """What lies in front."""
+        triangles = self.occluders.triangles
+        return DepthBuffer.of(self.projected[:, :2], -self.vertices[:, 2], triangles, _DEPTH_PIXELS)
+
+
 @dataclass(frozen=True)
 class Texture:
     """A picture in texture space.
@@ -85,26 +114,15 @@ class Shown:
     tone: np.ndarray | None = None
 
 
-def show(
-    view: PhotoView,
-    vertices_camera: np.ndarray,
-    normals_camera: np.ndarray,
-    *,
-    occluders: Topology,
-    texels: UvMap,
-    area: FaceArea | None = None,
-) -> Shown:
+def show(head: PosedHead, texels: UvMap, area: FaceArea | None = None) -> Shown:
     """Finds out what a photo shows of a part.
 
     Args:
-        view: The photo.
-        vertices_camera: (V, 3) centimetres.
-        normals_camera: (V, 3) unit vertex normals.
-        occluders: Everything that may hide the part, itself included.
+        head: The head in the photo.
         texels: The part in texture space.
         area: The face. Beyond it the texture fades to the tone of its skin. None: everything is taken.
     """
-    colours, seen = observe(view, vertices_camera, normals_camera, occluders=occluders, texels=texels)
+    colours, seen = observe(head, texels)
     if area is None:
         return Shown(_bytes(colours), seen)
     weight, tone = skin_weight(colours, seen, area)
@@ -138,52 +156,38 @@ def unwrap(shown: Shown, others: Sequence[Shown] = ()) -> Texture:
 def _mixed(
     colours: np.ndarray, weight: np.ndarray, other: np.ndarray, other_weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Adds other colours where there are none: colours (S, S, 3), their weights (S, S), what was added."""
+    """Adds other colours, or one, where there are none: colours (S, S, 3), weights, what was added (S, S)."""
     added = other_weight * (1 - weight)
     known = weight + added
-    mixed = colours * weight[..., None] + other * added[..., None]
-    return mixed / np.maximum(known, 1e-6)[..., None], known, added
+    mixed = weighted(colours, weight)
+    if other.ndim == 1:
+        mixed += cv2.merge([added * channel for channel in other])
+    else:
+        mixed += weighted(other, added)
+    return weighted(mixed, 1 / np.maximum(known, 1e-6)), known, added
 
 
-def observe(
-    view: PhotoView,
-    vertices_camera: np.ndarray,
-    normals_camera: np.ndarray,
-    *,
-    occluders: Topology,
-    texels: UvMap,
-) -> tuple[np.ndarray, np.ndarray]:
+def observe(head: PosedHead, texels: UvMap) -> tuple[np.ndarray, np.ndarray]:
     """What a photo shows of one part of a head.
 
     Args:
-        view: The photo.
-        vertices_camera: (V, 3) centimetres.
-        normals_camera: (V, 3) unit vertex normals.
-        occluders: Everything that may hide the part, itself included.
+        head: The head.
         texels: The part in texture space.
 
     Returns:
         Colours (S, S, 3) float32 0..255, and weights (S, S) float32: 1 where the surface is surely seen, less
         at grazing angles and near edges of what is seen, 0 elsewhere.
     """
-    towards = -vertices_camera / np.linalg.norm(vertices_camera, axis=1, keepdims=True)
-    cosine_vertices = np.einsum("ij,ij->i", normals_camera, towards)
+    view = head.photo
+    cosine_vertices = -dots(head.normals, head.vertices) / np.sqrt(squares(head.vertices))
     # Triangles are small: pixels are interpolated linearly, wrong by hundredths of a pixel.
-    sampled = texels.sample(np.column_stack([view.project(vertices_camera), cosine_vertices]))
+    sampled = texels.sample(np.column_stack([head.projected, cosine_vertices]))
     x, y, nearness, cosine = np.ascontiguousarray(sampled.T)
     height, width = view.image.shape[:2]
     weight = _smoothstep(cosine, *_FACING)
     weight *= (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1) & (nearness > 0)
     at = np.nonzero(weight)[0]
-    weight[at] *= not_hidden(
-        view.project(vertices_camera)[:, :2],
-        -vertices_camera[:, 2],
-        occluders.triangles.astype(np.int64),
-        queries=sampled[at, :2],
-        query_depth=1 / nearness[at],
-        size=_DEPTH_PIXELS,
-        tolerance=_DEPTH_TOLERANCE_CM,
-    )
+    weight[at] *= head.buffer.shows(sampled.take(at, 0)[:, :2], 1 / nearness[at], _DEPTH_TOLERANCE_CM)
     if view.mask is not None:
         weight *= read_pixels(view.mask, x, y) / 255
     weight = _feathered(texels, weight)
@@ -294,4 +298,5 @@ def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
-    return (values + 0.5).clip(0, 255).astype(np.uint8)
+    values = values + np.float32(0.5)
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)

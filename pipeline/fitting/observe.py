@@ -12,7 +12,7 @@ from pipeline.fitting import terms
 from pipeline.fitting.head import FitHead
 from pipeline.fitting.views import NormalMap, View, ViewState
 from pipeline.geometry.mesh import dots, face_normals, squares
-from pipeline.geometry.visibility import seen
+from pipeline.geometry.visibility import DepthBuffer
 
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 """Pairs of landmarks whose difference is the opening of the eyes."""
@@ -138,13 +138,8 @@ def normal_term(
     area = np.sqrt(squares(facing))
     cosine = -dots(facing, middle) / np.maximum(area * np.sqrt(squares(middle)), 1e-12)
     pixels = state.project(middle)
-    visible = (cosine > _FACING) & seen(
-        state.project(points_camera),
-        -points_camera[:, 2],
-        head.triangles,
-        queries=pixels,
-        query_depth=-middle[:, 2],
-    )
+    buffer = DepthBuffer.of(state.project(points_camera), -points_camera[:, 2], head.triangles)
+    visible = (cosine > _FACING) & buffer.shows(pixels, -middle[:, 2])
     area = np.where(visible, area * cosine, 0.0)
     found, confidence = normals.sample(pixels)
     weight = area * confidence

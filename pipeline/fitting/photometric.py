@@ -20,7 +20,7 @@ from pipeline.fitting import terms
 from pipeline.fitting.head import IDENTITY, FitHead
 from pipeline.fitting.observe import normals_of_quads
 from pipeline.fitting.views import Picture, ViewState
-from pipeline.geometry.visibility import seen
+from pipeline.geometry.visibility import DepthBuffer
 from pipeline.pixels import scale_points
 
 SCALES = ((0.4, 1.0), (0.25, 0.8), (0.16, 0.6))
@@ -230,13 +230,9 @@ def look(
     pixels = view.project(vertices_camera)
     sight = -vertices_camera[points] / np.linalg.norm(vertices_camera[points], axis=1, keepdims=True)
     cosine = (normals_of_quads(vertices_camera, head.quads)[points] * sight).sum(1)
-    visible = (cosine > _FACING) & seen(
-        pixels,
-        -vertices_camera[:, 2],
-        head.triangles,
-        queries=pixels[points],
-        query_depth=-vertices_camera[points, 2],
-    )
+    depth = -vertices_camera[:, 2]
+    buffer = DepthBuffer.of(pixels, depth, head.triangles)
+    visible = (cosine > _FACING) & buffer.shows(pixels[points], depth[points])
     per_cm = view.focal / -view.position[2]
     colour, zoom = _log_colour(picture, blur * per_cm)
     seen_there = Sight(

@@ -7,7 +7,7 @@ import pytest
 from head_pictures import draw, placed, turn, view_of
 
 from pipeline.details.eyes import eye_texture, find_iris
-from pipeline.details.unwrap import PhotoView
+from pipeline.details.unwrap import PhotoView, PosedHead
 from pipeline.geometry.mesh import EYES, FACE, HEAD_PARTS, load_topology, vertex_normals
 from pipeline.geometry.uv import uv_map
 
@@ -36,9 +36,8 @@ def test_the_iris_is_whole_where_the_lids_hide_it(ict_facekit, gaze):
     image, _ = draw(view_of(1200), vertices, head, {FACE: skin} | dict.fromkeys(EYES, painted(*gaze)))
     for eye in EYES:
         texels = uv_map(topology.only(eye), SIZE)
-        found = eye_texture(view_of(1200, image), vertices, normals, occluders=head, texels=texels).astype(
-            int
-        )
+        posed = PosedHead(view_of(1200, image), vertices, normals, head)
+        found = eye_texture(posed, texels).astype(int)
         rows, columns = (np.mgrid[0:SIZE, 0:SIZE] + 0.5) / SIZE
         near = np.hypot(columns - gaze[0], rows - gaze[1]) < 0.3
         error = np.abs(found - painted(*gaze)).max(2)
@@ -52,7 +51,7 @@ def test_an_eye_that_is_not_seen_is_white_with_an_iris(ict_facekit):
     head = topology.only(*HEAD_PARTS)
     view = PhotoView(np.zeros((64, 64, 3), np.uint8), 100.0, (32.0, 32.0))
     texels = uv_map(topology.only(EYES[0]), SIZE)
-    found = eye_texture(view, vertices, vertex_normals(vertices, head), occluders=head, texels=texels)
+    found = eye_texture(PosedHead(view, vertices, vertex_normals(vertices, head), head), texels)
     assert found[SIZE // 2, SIZE // 2].max() < 40
     assert found[SIZE // 2, SIZE // 8].min() > 180
 

@@ -7,7 +7,7 @@ import pytest
 from head_pictures import draw, placed, turn, view_of
 
 from pipeline.details.skin import face_area
-from pipeline.details.unwrap import MIRRORED, PhotoView, continued, show, unwrap
+from pipeline.details.unwrap import MIRRORED, PhotoView, PosedHead, continued, show, unwrap
 from pipeline.geometry.head_model import load_face_model
 from pipeline.geometry.mesh import BACK_HEAD, FACE, HEAD_PARTS, load_topology, mirror_index, vertex_normals
 from pipeline.geometry.uv import uv_map
@@ -46,7 +46,7 @@ class Scene:
 
     def shown(self, view: PhotoView, vertices: np.ndarray | None = None):
         points = self.vertices if vertices is None else vertices
-        return show(view, points, vertex_normals(points, self.head), occluders=self.head, texels=self.texels)
+        return show(PosedHead(view, points, vertex_normals(points, self.head), self.head), self.texels)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_mirrored_photo_gives_the_mirrored_texture(scene):
     for points, image in ((vertices, scene.view.image), (flipped, scene.view.image[:, ::-1].copy())):
         view = view_of(900, image)
         normals = vertex_normals(points, only_face)
-        textures.append(unwrap(show(view, points, normals, occluders=only_face, texels=scene.texels)))
+        textures.append(unwrap(show(PosedHead(view, points, normals, only_face), scene.texels)))
     assert np.abs(textures[0].visibility.astype(int) - textures[1].visibility[:, ::-1]).mean() < 0.5
     assert np.abs(textures[0].picture.astype(int) - textures[1].picture[:, ::-1]).mean() < 0.5
 
@@ -130,12 +130,12 @@ def test_clothes_on_the_neck_are_no_skin(scene, ict_facekit):
     picture[: SIZE // 4] = (180, 120, 100)
     picture[-SIZE // 5 :] = (30, 60, 200)
     image, _ = draw(view_of(900), scene.vertices, scene.head, {FACE: picture})
-    area = face_area(scene.texels, load_face_model(ict_facekit).landmarks[17:27].numpy())
+    area = face_area(scene.texels, tuple(load_face_model(ict_facekit).landmarks[17:27].tolist()))
     assert 0.1 < area.inner.mean() < 0.4
     assert (area.inner != area.inner[:, ::-1]).mean() < 0.002  # texels on an edge go to either side
-    arguments = (view_of(900, image), scene.vertices, scene.normals)
-    plain = unwrap(show(*arguments, occluders=scene.head, texels=scene.texels)).picture
-    texture = unwrap(show(*arguments, occluders=scene.head, texels=scene.texels, area=area))
+    posed = PosedHead(view_of(900, image), scene.vertices, scene.normals, scene.head)
+    plain = unwrap(show(posed, scene.texels)).picture
+    texture = unwrap(show(posed, scene.texels, area))
     blue = plain[..., 2] > plain[..., 0]
     assert blue.mean() > 0.1
     assert (texture.picture[..., 2] < texture.picture[..., 0]).all()
