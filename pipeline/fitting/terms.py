@@ -205,14 +205,14 @@ class NormalTerm:
     def residuals(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
         """Residuals (N, 2)."""
         tangents = self.head.patch_tangents(self.head.vertices(identity, view.expression), self.patches)
-        tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
         normals = self._seen(view) @ view.rotation.astype(np.float32)
-        return (normals[:, None] @ tangents)[:, 0]
+        sines = np.einsum("nc,nct->nt", normals, tangents)
+        return sines / np.sqrt(np.einsum("nct,nct->nt", tangents, tangents))
 
     def derivatives(self, identity: np.ndarray, view: ViewState) -> np.ndarray:
         """Their derivatives (N, 2, LOCAL) float32, the tangents' lengths taken as constant."""
         tangents = self.head.patch_tangents(self.head.vertices(identity, view.expression), self.patches)
-        length = np.linalg.norm(tangents, axis=1)[..., None]
+        length = np.sqrt(np.einsum("nct,nct->nt", tangents, tangents))[..., None]
         normals, rotation = self._seen(view), view.rotation.astype(np.float32)
         change = self.head.tangents[self.patches].reshape(-1, 3, 2 * SHAPE)
         rows = np.zeros((len(self.patches), 2, LOCAL), np.float32)
