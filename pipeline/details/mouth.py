@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.faces.crop import CropWindow
+from pipeline.faces.landmarks import COUNT
 from pipeline.fitting.views import View
 from pipeline.geometry.uv import read_pixels
 
@@ -21,7 +22,6 @@ _LINES = ((50, 58), (51, 57), (52, 56))
 _INNER = ((61, 67), (62, 66), (63, 65))
 """Landmarks on the inner edges that meet when lips are closed."""
 
-_LANDMARKS = 68
 _SAMPLES = 41
 _TEETH = 0.35  # a*, as a share of that of lips
 _DARK = 0.4  # L*, as a share of that of lips and skin
@@ -59,7 +59,7 @@ def with_lips_closed(view: View, picture: np.ndarray, window: CropWindow) -> Vie
         window: Which.
     """
     photo = view.points.photo.copy()
-    landmarks = photo[-_LANDMARKS:]
+    landmarks = photo[-COUNT:]
     if not lips_closed(picture, window.to_crop(landmarks, len(picture))):
         return view
     for pair in np.array(_INNER):
