@@ -22,11 +22,13 @@ MANY = 200
 OPTIONS = [
     "details.texture_size=512",
     "details.fit.photometric_steps=1",
-    "person.most_photos=3",
+    "person.most_photos=2",
     "plan.shard_size=2",
     "engine.name=local",
     "engine.cpus=1",
 ]
+
+pytestmark = pytest.mark.timeout(900)  # seventy photos on a busy core
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +83,14 @@ def test_of_many_photos_some_are_read_and_those_that_differ_are_used(rows):
     photos = rows["many"]["photos"]
     said = [photo["status"] for photo in photos]
     assert len(photos) == MANY
-    assert said.count("ok") == len(rows["many"]["faces"]) == 3
+    assert said.count("ok") == len(rows["many"]["faces"]) == 2
     assert set(said) == {"ok", "left_out"}
     assert {photo["reason"] for photo in photos} == {
         None,
         "of so many photos 60 are read",
-        "3 photos are taken, those that differ most",
+        "2 photos are taken, those that differ most",
     }
-    assert said[0] != "left_out" or photos[0]["reason"].startswith("3")
+    assert said[0] != "left_out" or photos[0]["reason"].startswith("2")
 
 
 def test_a_photo_of_somebody_else_is_left_out_with_how_unlike_it_is(rows):
