@@ -3,8 +3,9 @@
 With d the displacement at the vertices of the subdivided face, every displaced edge shall be perpendicular to
 the predicted normal m: m . (e + d_j n_j - d_i n_i) = 0, n the face's own normals. The rows approximate the
 gradient of d, so their sum is the integral of |grad d - slope|^2; screening adds the integral of d^2 / L^2
-and leaves shapes that are wider than some 2 pi L to the fitted face. Where the normals say nothing, screening
-is strong and d fades to zero. The equations are symmetric and positive definite; they are solved by conjugate
+and leaves shapes that are wider than some 2 pi L to the fitted face. Where the normals say nothing, those of
+the face take their place with a small weight: d goes over smoothly into what is not displaced, and screening
+lets it fade to zero. The equations are symmetric and positive definite; they are solved by conjugate
 gradients, coarse to fine.
 """
 
@@ -28,12 +29,16 @@ _EDGE = 1.2
 """Width in cm of the strip along the edge of what the normals cover in which the displacement fades."""
 
 
+_OWN = 0.1
+"""Weight of the face's own normals where the photo's have none: without them lids and nostrils get steps."""
+
+
 class DisplaceConfig(Section):
     """How the displacement is found. Lengths in cm."""
 
     screening: float = Field(default=1.0, gt=0, description="length L: wider shapes are the fitted face's")
     most: float = Field(default=0.3, gt=0, description="largest displacement")
-    fading: float = Field(default=60.0, ge=0, description="extra screening where the normals say nothing")
+    fading: float = Field(default=3.0, ge=0, description="extra screening where the normals say nothing")
     robust: float = Field(default=0.5, gt=0, description="difference of normals that counts half")
     confidence: float = Field(default=8.0, gt=0, description="confidence of a normal that counts half")
     iterations: tuple[int, ...] = Field(
@@ -96,7 +101,10 @@ def displace(
         found = found @ to_camera
         off = squares(found - own[part]) / config.robust**2
         weight = trust[part] * confidence / (confidence + config.confidence) / (1 + off)
-        matrix, right = _equations(level, points[part], own[part], found, weight=weight, config=config)
+        total = weight + _OWN * (1 - weight)
+        share = (weight / total)[:, None]
+        found = own[part] + share * (found - own[part])
+        matrix, right = _equations(level, points[part], own[part], found, weight=total, config=config)
         height = _conjugate_gradients(matrix, right, height, config.iterations[number])
         height = np.clip(height, -config.most, config.most)
     whole = [np.zeros((len(smooth), *values.shape[1:]), np.float32) for values in (own, height, weight)]
@@ -162,10 +170,8 @@ def _equations(
     # A quad's four sides, each seen from both quads, and its two diagonals add up to area |grad d|^2.
     sides = np.bincount(level.edge_of_side.ravel(), np.repeat(area / 4, 4))
     trust = np.concatenate([sides, area / 2, area / 2]).astype(np.float32)
-    trust *= np.minimum(weight[level.edges[:, 0]], weight[level.edges[:, 1]])
-    used = np.nonzero(trust)[0]
-    i, j = np.ascontiguousarray(level.edges.take(used, 0).T)
-    trust = trust[used]
+    i, j = np.ascontiguousarray(level.edges.T)
+    trust *= np.minimum(weight[i], weight[j])
     edge = points.take(j, 0) - points.take(i, 0)
     middle = found.take(i, 0) + found.take(j, 0)
     scale = 1 / np.sqrt(squares(edge) * np.maximum(squares(middle), 1e-6))
@@ -180,7 +186,7 @@ def _equations(
     right = np.bincount(i, trust * at_i * slope, count) - np.bincount(j, trust * at_j * slope, count)
     data = np.zeros(level.pattern.nnz, np.float32)
     data[level.own] = np.maximum(diagonal, 1e-12)
-    data[level.forth[used]] = data[level.back[used]] = -trust * at_i * at_j
+    data[level.forth] = data[level.back] = -trust * at_i * at_j
     pattern = level.pattern
     matrix = sparse.csr_matrix((data, pattern.indices, pattern.indptr), shape=pattern.shape)
     return matrix, right.astype(np.float32)

@@ -112,7 +112,7 @@ def test_the_proxys_own_normals_displace_nothing(head, grid):
     seen = found.weight > 0.3
     assert seen.mean() > 0.2
     assert np.sqrt((found.height[seen] ** 2).mean()) < 0.006
-    assert np.abs(found.height[found.weight == 0]).max() < 0.05
+    assert np.abs(found.height[found.weight == 0]).max() < 0.06
 
 
 def test_where_the_normals_say_nothing_the_displacement_fades(head, grid):
@@ -125,7 +125,7 @@ def test_where_the_normals_say_nothing_the_displacement_fades(head, grid):
     half[:, : SIDE // 2] = 0
     found = displace(face, state, replace(photo.view.normals, confidence=half), grid)
     assert np.abs(found.height[smooth[:, 0] > 1]).max() > 0.03
-    assert np.abs(found.height[smooth[:, 0] < -1.5]).max() < 0.002
+    assert np.abs(found.height[smooth[:, 0] < -1.5]).max() < 0.005
 
 
 def test_a_face_with_known_relief_comes_back_from_points_and_normals(head, grid):
