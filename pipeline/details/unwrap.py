@@ -276,7 +276,7 @@ def _match_exposure(
     weight = cv2.resize(both, small, interpolation=cv2.INTER_AREA)
     own, others = (
         np.log(
-            cv2.resize(picture * both[..., None], small, interpolation=cv2.INTER_AREA)
+            cv2.resize(weighted(picture.astype(np.float32), both), small, interpolation=cv2.INTER_AREA)
             / np.maximum(weight, 1e-6)[..., None]
             + 8
         )
@@ -289,7 +289,9 @@ def _match_exposure(
     smooth = ratio / (mass + _UNKNOWN)[..., None]
     smooth = (smooth + smooth.mean(2, keepdims=True)) / 2  # light has hardly a colour of its own
     gain = cv2.resize(np.exp(smooth + mean).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(((other + np.float32(8)) * gain - 8).clip(0, 255))
+    lit = (other + np.float32(8)) * gain
+    lit -= 8
+    return np.asarray(np.clip(lit, 0, 255, out=lit))
 
 
 def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
