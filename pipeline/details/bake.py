@@ -67,15 +67,6 @@ def normal_map(
     return picture.reshape(texels.size, texels.size, 3)
 
 
-def relit_normals(
-    picture: np.ndarray, normals: np.ndarray, tangents: np.ndarray, texels: UvMap
-) -> np.ndarray:
-    """Normals that a viewer computes from a normal map (S, S, 3) uint8 at the texels: (P, 3) unit vectors."""
-    local = picture.reshape(-1, 3)[texels.texel].astype(np.float32) / 127.5 - 1
-    world = np.einsum("pk,kcp->pc", local, np.stack(tangent_frames(normals, tangents, texels)))
-    return world / np.linalg.norm(world, axis=1, keepdims=True)
-
-
 def tangent_frames(
     normals: np.ndarray, tangents: np.ndarray, texels: UvMap
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -118,36 +118,6 @@ def _triangles(faces: np.ndarray, is_quad: np.ndarray) -> np.ndarray:
     return np.concatenate([faces[:, [0, 1, 2]], faces[is_quad][:, [0, 2, 3]]])
 
 
-@lru_cache(maxsize=4)
-def mirror_index(topology: Topology, name: str = FACE) -> np.ndarray:
-    """Finds the mirror image of every vertex of a part whose texture is symmetric (u -> 1 - u).
-
-    Returns:
-        (V,) int32: the vertex on the other side, itself on the middle line; -1 for vertices of other parts.
-
-    Raises:
-        ValueError: The texture coordinates of the part are not symmetric.
-    """
-    used = np.unique(topology.only(name).faces_uv)
-    # A partner may lie across the edge of its cell: search the cells around.
-    cell, tolerance = 1e-4, 1e-5
-    uv = topology.uv[used].astype(np.float64)
-    mirrored = np.stack([1 - uv[:, 0], uv[:, 1]], 1)
-    keys = np.floor(uv / cell).astype(np.int64) @ [1 << 32, 1]
-    order = np.argsort(keys)
-    partner = np.full(len(used), -1)
-    for shift in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-        wanted = (np.floor(mirrored / cell).astype(np.int64) + shift) @ [1 << 32, 1]
-        at = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(order) - 1)]
-        found = (keys[at] == wanted) & (np.abs(uv[at] - mirrored).max(1) < tolerance)
-        partner[found] = at[found]
-    if (partner < 0).any():
-        raise ValueError(f"the texture coordinates of {name} are not symmetric")
-    index = np.full(topology.vertex_count, -1, np.int32)
-    index[topology.uv_vertex[used]] = topology.uv_vertex[used[partner]]
-    return index
-
-
 def subdivided(topology: Topology, faces: np.ndarray) -> Topology:
     """The topology after each quad was divided in four.
 

@@ -110,14 +110,10 @@ def average_scores(scores: list[dict[str, Any]]) -> dict[str, float]:
     return {"heads": len(scores), **means, "median": float(np.nanmedian([s["error"] for s in scores]))}
 
 
-def tabulate(finder: PointsFinder, heads: list[LabelledHead]) -> dict[str, dict[str, float]]:
-    """Scores by yaw, occlusion, size and lean of the first window."""
-    return _group(evaluate_points(finder, heads), finder, heads)
-
-
-def _group(
+def tabulate(
     scores: list[dict[str, Any]], finder: PointsFinder, heads: list[LabelledHead]
 ) -> dict[str, dict[str, float]]:
+    """Means of the scores of heads by yaw, occlusion and light, and scores of some by size and lean."""
     table = {"all": average_scores(scores)}
     for kind, edges in (("yaw", YAWS), ("roll", ROLLS)):
         for low, high in pairwise(edges):
@@ -162,7 +158,7 @@ def evaluate_file(
     finder = PointsFinder(weights if not weights.endswith(".onnx") else Path(weights))
     heads = list(read_heads(paths, load_face_model(model)))
     scores = evaluate_points(finder, heads)
-    table = _group(scores, finder, heads)
+    table = tabulate(scores, finder, heads)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)

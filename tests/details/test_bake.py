@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from subdivision import head_surface
 
-from pipeline.details.bake import displacement_at, displacement_map, normal_map, relit_normals
+from pipeline.details.bake import displacement_at, displacement_map, normal_map, tangent_frames
 from pipeline.geometry.mesh import FACE, load_topology, tangents, vertex_normals
 from pipeline.geometry.uv import uv_map
 from pipeline.images.png import decode_png, encode_png
@@ -37,6 +37,13 @@ def test_displacement_values(surface):
     levels = [int(np.median(displacement_map(value, texels))) for value in values]
     assert levels == [32768, 65535, 0, 65535]
     assert abs(displacement_at(np.full((8, 8), 32768, np.uint16), np.full((1, 2), 0.5))[0]) < 1e-4
+
+
+def relit_normals(picture, normals, tangents, texels):
+    """Unit normals (P, 3) that a viewer computes from a normal map (S, S, 3) uint8 at the texels."""
+    local = picture.reshape(-1, 3)[texels.texel] / 127.5 - 1
+    world = np.einsum("pk,kcp->pc", local, np.stack(tangent_frames(normals, tangents, texels)))
+    return world / np.linalg.norm(world, axis=1, keepdims=True)
 
 
 def test_detailed_normals_come_back_from_the_map(surface):

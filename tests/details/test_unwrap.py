@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from head_pictures import draw, placed, turn, view_of
+from scipy.spatial import cKDTree
 
 from pipeline.details.skin import face_area
 from pipeline.details.unwrap import MIRRORED, PhotoView, PosedHead, continued, show, unwrap
 from pipeline.geometry.head_model import load_face_model
-from pipeline.geometry.mesh import BACK_HEAD, FACE, HEAD_PARTS, load_topology, mirror_index, vertex_normals
+from pipeline.geometry.mesh import BACK_HEAD, FACE, HEAD_PARTS, load_topology, vertex_normals
 from pipeline.geometry.uv import uv_map
 
 SIZE = 512
@@ -100,12 +101,12 @@ def test_what_the_photo_hides_is_taken_from_another_as_bright_as_this_one(scene)
 
 
 def test_a_mirrored_photo_gives_the_mirrored_texture(scene):
-    index = mirror_index(scene.topology)
     face = np.arange(9409)
+    _, index = cKDTree(scene.neutral[face]).query(scene.neutral[face] * [-1, 1, 1])
     only_face = scene.topology.only(FACE)
     vertices = scene.vertices.copy()
     flipped = vertices.copy()
-    flipped[face] = vertices[index[face]] * [-1, 1, 1]
+    flipped[face] = vertices[index] * [-1, 1, 1]
     textures = []
     for points, image in ((vertices, scene.view.image), (flipped, scene.view.image[:, ::-1].copy())):
         view = view_of(900, image)

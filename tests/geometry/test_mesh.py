@@ -16,7 +16,6 @@ from pipeline.geometry.mesh import (
     TEETH,
     Topology,
     load_topology,
-    mirror_index,
     subdivided,
     tangents,
     vertex_normals,
@@ -71,19 +70,6 @@ def test_normals_are_those_of_the_renderer(topology, neutral, ict_facekit):
     face = np.unique(head.only(FACE, "M_BackHead").faces)
     found = vertex_normals(neutral, head)
     assert (found[face] * expected[face]).sum(1).min() > 0.99999
-
-
-def test_mirror_index_is_an_involution_that_mirrors_the_mean_head(topology, neutral):
-    index = mirror_index(topology)
-    own = np.arange(9409)
-    assert (index[9409:] == -1).all()
-    assert np.array_equal(index[index[own]], own)
-    assert np.abs(neutral[own] * [-1, 1, 1] - neutral[index[own]]).max() < 0.006
-    middle = own[index[own] == own]
-    assert len(middle) > 50
-    assert np.abs(neutral[middle, 0]).max() < 0.01
-    with pytest.raises(ValueError, match="not symmetric"):
-        mirror_index(topology, EYES[0])
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
