@@ -16,7 +16,7 @@ from pipeline.recipes.head_record import FORMAT
 from pipeline.recipes.head_stage import HeadStage
 from pipeline.recipes.normals import NormalsRun
 from pipeline.recipes.normals_stage import NormalsStage
-from pipeline.run.config import LimitsConfig
+from pipeline.run.config import EngineConfig, LimitsConfig, PlanConfig
 from pipeline.run.recipe import Recipe, Stage
 from pipeline.storage.store import Store
 
@@ -27,10 +27,24 @@ class HeadLimitsConfig(LimitsConfig):
     photo_seconds: float | None = Field(default=900.0, gt=0)
 
 
+class HeadPlanConfig(PlanConfig):
+    """How the work is cut: an item takes seconds, so that a few already keep all cores busy."""
+
+    chunk_size: int = Field(default=1, ge=1, le=1024)
+
+
+class HeadEngineConfig(EngineConfig):
+    """What does the work: two heads take longer than processes to start."""
+
+    in_process_up_to: int = Field(default=1, ge=0)
+
+
 class DetailsRun(NormalsRun):
     """Configuration of `facet details`: that of `facet normals`, and `details`; see configs/details.yaml."""
 
+    plan: HeadPlanConfig = Field(default_factory=HeadPlanConfig)
     limits: HeadLimitsConfig = Field(default_factory=HeadLimitsConfig)
+    engine: HeadEngineConfig = Field(default_factory=HeadEngineConfig)
     details: DetailsConfig = Field(default_factory=DetailsConfig)
 
 

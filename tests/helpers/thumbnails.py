@@ -71,4 +71,6 @@ THUMBNAILS = field("thumbnails", pa.list_(THUMBNAIL), "One per photo.", False)
 SCHEMA = pa.schema([*PLACE, *outcome("thumbnails", "no_light"), COLOUR, THUMBNAILS])
 FORMAT = RecordFormat(SCHEMA, "thumbnails", "no_light", (), {}, finish, colours, files, check, 1000)
 STAGES = (Stage("shrink", Shrink, isolated=True), Stage("mean", MeanColour, "network"))
-RECIPE = Recipe("thumbnails", RunConfig, STAGES, FORMAT, one_subject_each, report=write_page)
+RECIPE = Recipe(
+    "thumbnails", RunConfig, STAGES, FORMAT, item="folder", group=one_subject_each, report=write_page
+)
