@@ -88,7 +88,7 @@ def test_run_goes_on_from_its_plan(facet, source, tmp_path):
 def test_any_recipe_is_planned(facet, source, tmp_path):
     add_files(source / "anna", range(2))
     done = facet(plan, "--recipe", "multiview", "--set", "estimate.cpus=1", "--set", "estimate.gpus=0")
-    assert "2 people in 7 photos, 0.0 MB, in 1 shard of up to 2 in chunks of 2." in done.stdout
+    assert "2 people in 7 photos, 0.0 MB, in 1 shard of up to 2 in chunks of 1." in done.stdout
     planned = read_plan(Store(str(tmp_path / "out")))
     assert planned is not None
     assert (planned.images, planned.items) == (7, 2)
