@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pipeline.errors import PlanError
 
 os.environ.setdefault(  # read as Ray is imported
-    "RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed|^The node with node id.* marked dead"
+    "RAY_DEDUP_LOGS_SKIP_REGEX",
+    "^(A worker died or was killed|The node with node id.* marked dead|Raylet is terminated)",
 )
 """Paragraphs that Ray writes to stdout; engines say in a line that a worker was lost."""
 
