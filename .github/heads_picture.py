@@ -9,19 +9,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from head_pictures import draw, placed, turn
+from head_pictures import draw, placed, shading, side_by_side, turn
 from PIL import Image
 
 from pipeline import reconstruct_head
 from pipeline.details.unwrap import PhotoView
 from pipeline.faces.crop import CropWindow
 from pipeline.geometry.head_model import FACE_VERTICES
-from pipeline.geometry.mesh import BACK_HEAD, EYES, FACE, GUMS, TEETH, vertex_normals
+from pipeline.geometry.mesh import BACK_HEAD, EYES, FACE, GUMS, TEETH
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, GAP, FINER = 256, 8, 3
 WINDOW = CropWindow(118, 0, 220)
-LIGHT = np.array([-0.4, 0.45, 0.8])
 
 
 def main() -> None:
@@ -41,16 +40,11 @@ def main() -> None:
     studio = PhotoView(np.zeros((side, side, 3), np.uint8), 2.9 * side, ((side - 1) / 2, (side - 1) / 2))
     tiles = [picture]
     for view, vertices in ((camera, vertices_camera), (studio, turned)):
-        shade = (vertex_normals(vertices, head.kit.fine) @ LIGHT / np.linalg.norm(LIGHT)).clip(0)
-        light = np.repeat((0.3 + 1.2 * shade)[:, None], 3, 1).astype(np.float32)
-        for pictures, lit in ((textures, None), ({}, light)):
+        for pictures, lit in ((textures, None), ({}, shading(vertices, head.kit.fine))):
             drawn, part = draw(view, vertices, head.kit.fine, pictures, lit)
             behind = picture if view is camera and lit is None else np.full_like(picture, 255)
             tiles.append(np.where(part[..., None] >= 0, drawn, behind))
-    small = [cv2.resize(tile, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for tile in tiles]
-    gap = np.full((SIDE, GAP, 3), 255, np.uint8)
-    strip = np.concatenate([part for tile in small for part in (tile, gap)][:-1], axis=1)
-    Image.fromarray(strip).save(ROOT / ".github/heads.png", optimize=True)
+    Image.fromarray(side_by_side(tiles, SIDE, GAP)).save(ROOT / ".github/heads.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from head_pictures import draw
+from head_pictures import draw, shading, side_by_side
 from PIL import Image
 
 from pipeline.details.config import DetailsConfig
@@ -18,11 +18,9 @@ from pipeline.details.person import PersonConfig, reconstruct_person
 from pipeline.details.reconstruct import look_at
 from pipeline.details.unwrap import PhotoView
 from pipeline.faces.detect import DetectConfig, FaceFinder
-from pipeline.geometry.mesh import vertex_normals
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, GAP, FINER = 180, 8, 4
-LIGHT = np.array([-0.4, 0.45, 0.8])
 
 
 def main() -> None:
@@ -39,14 +37,9 @@ def main() -> None:
         x, y = ((head.view.centre + 0.5) * side / head.width - 0.5).tolist()
         camera = PhotoView(picture, head.view.focal * side / head.width, (x, y))
         vertices_camera = head.to_camera(head.detailed_vertices)
-        shade = (vertex_normals(vertices_camera, kit.fine) @ LIGHT / np.linalg.norm(LIGHT)).clip(0)
-        light = np.repeat((0.3 + 1.2 * shade)[:, None], 3, 1).astype(np.float32)
-        drawn, part = draw(camera, vertices_camera, kit.fine, {}, light)
+        drawn, part = draw(camera, vertices_camera, kit.fine, {}, shading(vertices_camera, kit.fine))
         tiles += [picture, np.where(part[..., None] >= 0, drawn, picture)]
-    small = [cv2.resize(tile, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for tile in tiles]
-    gap = np.full((SIDE, GAP, 3), 255, np.uint8)
-    strip = np.concatenate([part for tile in small for part in (tile, gap)][:-1], axis=1)
-    Image.fromarray(strip).save(ROOT / ".github/people.png", optimize=True)
+    Image.fromarray(side_by_side(tiles, SIDE, GAP)).save(ROOT / ".github/people.png", optimize=True)
 
 
 if __name__ == "__main__":

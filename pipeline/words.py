@@ -14,7 +14,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def quantity(count: int, noun: str) -> str:
     """Returns a count with its noun: 1 photo, 1,000 photos, 2 people."""
-    return f"{count:,} {noun if count == 1 else 'people' if noun == 'person' else f'{noun}s'}"
+    return f"{count:,} {noun if count == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Returns the plural of a noun: photos, people."""
+    return "people" if noun == "person" else f"{noun}s"
 
 
 def size_text(size: float) -> str:

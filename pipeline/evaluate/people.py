@@ -30,7 +30,7 @@ from pipeline.details.config import DetailsConfig
 from pipeline.details.kit import HeadKit, head_kit
 from pipeline.details.person import PersonConfig, compared, fit_alone
 from pipeline.details.reconstruct import FacePhoto, look_at
-from pipeline.errors import DataError, OutputError
+from pipeline.errors import DataError
 from pipeline.evaluate.metrics import rotation_angle
 from pipeline.evaluate.shapes import best_alignment
 from pipeline.faces.detect import DetectConfig, FaceFinder
@@ -41,6 +41,7 @@ from pipeline.fitting.views import View
 from pipeline.normals.inference import NormalsEstimator
 from pipeline.points.labels import decode_bgr
 from pipeline.samples.rows import find_row_groups
+from pipeline.storage.small_files import write_small_files
 
 COUNTS = (1, 2, 3, 5)
 """Numbers of photos that heads are fitted to."""
@@ -207,10 +208,5 @@ def evaluate_people(weights: str, paths: Sequence[str], out: Path | None = None)
         f"Of {people} people {unusable} have less than two photos that can be used.\n\n{as_markdown(scores)}"
     )
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "people.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
-            (out / "people.md").write_text(text + "\n")
-        except OSError as error:
-            raise OutputError(f"Cannot write to {out}: {error}.") from error
+        write_small_files(out, {"people.jsonl": "\n".join(map(json.dumps, scores)), "people.md": text})
     return text

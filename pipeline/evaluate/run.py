@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from pipeline.device import choose_device
-from pipeline.errors import DataError, OutputError
+from pipeline.errors import DataError
 from pipeline.evaluate.cases import read_cases
 from pipeline.evaluate.invariance import LIGHT_SEED, describe_findings, light_invariance, mirror_invariance
 from pipeline.evaluate.score import AREAS, ImageScore, score_samples, summarise_scores, table, to_json
@@ -29,6 +29,7 @@ from pipeline.normals.checkpoints import load_network
 from pipeline.pixels import tile
 from pipeline.samples.rows import BadRows
 from pipeline.samples.schema import SIZE
+from pipeline.storage.small_files import write_small_files
 
 
 def evaluate(
@@ -82,24 +83,22 @@ def evaluate(
         sampler = Sampler(SampleConfig(size=size), LIGHT_SEED, str(target))
         summary["light"] = light_invariance(network, sampler, light_heads, device=target)
     if out is not None:
-        try:
-            _write(out, summary, scores)
-            if shown:
-                (out / "shown.png").write_bytes(encode_png(draw_shown(shown)))
-        except OSError as error:
-            raise OutputError(f"Cannot write to {out}: {error}.") from error
+        pictures = {"shown.png": encode_png(draw_shown(shown))} if shown else {}
+        write_small_files(out, _files(summary, scores) | pictures)
     return summary, scores
 
 
-def _write(out: Path, summary: dict[str, Any], scores: Sequence[ImageScore]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(to_json(summary) + "\n", encoding="utf-8")
-    (out / "evaluation.md").write_text(report(summary) + "\n", encoding="utf-8")
-    with open(out / "images.jsonl", "w", encoding="utf-8") as stream:
-        for score in scores:
-            row = {"id": score.sample.id, "face": score.face, "hull": score.hull}
-            stream.write(json.dumps({**row, "meta": dict(score.sample.meta)}) + "\n")
-    (out / "sheet.png").write_bytes(encode_png(draw_ranked(scores)))
+def _files(summary: dict[str, Any], scores: Sequence[ImageScore]) -> dict[str, str | bytes]:
+    rows = [
+        {"id": score.sample.id, "face": score.face, "hull": score.hull, "meta": dict(score.sample.meta)}
+        for score in scores
+    ]
+    return {
+        "evaluation.json": to_json(summary),
+        "evaluation.md": report(summary),
+        "images.jsonl": "\n".join(map(json.dumps, rows)),
+        "sheet.png": encode_png(draw_ranked(scores)),
+    }
 
 
 def report(summary: dict[str, Any]) -> str:

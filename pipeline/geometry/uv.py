@@ -39,11 +39,11 @@ class UvMap:
 
     def sample(self, values: np.ndarray) -> np.ndarray:
         """Values (V, C) of vertices at the texels: (P, C) float32."""
-        return _weighted(values, self.corners, self.weights)
+        return _interpolated(values, self.corners, self.weights)
 
     def sample_uv(self, values: np.ndarray) -> np.ndarray:
         """Values (T, C) of texture coordinates at the texels: (P, C) float32."""
-        return _weighted(values, self.corners_uv, self.weights)
+        return _interpolated(values, self.corners_uv, self.weights)
 
     def carried(self, values: np.ndarray, other: UvMap) -> np.ndarray:
         """Values (P, C) of these texels at those of another map of the same size: (P2, C), 0 elsewhere."""
@@ -169,7 +169,7 @@ def push_pull(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return known
 
 
-def _weighted(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _interpolated(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     table = torch.from_numpy(np.ascontiguousarray(values, np.float32))
     return torch.nn.functional.embedding_bag(
         torch.from_numpy(corners), table, per_sample_weights=torch.from_numpy(weights), mode="sum"

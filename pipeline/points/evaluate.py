@@ -18,13 +18,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.errors import OutputError
 from pipeline.faces.points import DENSE, SIZE, FacePoints, PointsFinder
 from pipeline.faces.window import LOOSE, RolledWindow, head_roll
 from pipeline.geometry.head_model import load_face_model
 from pipeline.pixels import scale_points
 from pipeline.points.draw import jitter, to_crop_camera, true_window
 from pipeline.points.labels import LabelledHead, decode_bgr, read_heads
+from pipeline.storage.small_files import write_small_files
 
 YAWS = (0, 15, 30, 45, 60, 75, 181)
 ROLLS = (0, 30, 90, 181)
@@ -160,12 +160,10 @@ def evaluate_file(
     scores = evaluate_points(finder, heads)
     table = tabulate(scores, finder, heads)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "points.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-            (out / "points.md").write_text(as_markdown(table) + "\n", encoding="utf-8")
-            with open(out / "heads.jsonl", "w", encoding="utf-8") as stream:
-                stream.writelines(json.dumps(score) + "\n" for score in scores)
-        except OSError as error:
-            raise OutputError(f"Cannot write to {out}: {error}.") from error
+        files = {
+            "points.json": json.dumps(table, indent=1),
+            "points.md": as_markdown(table),
+            "heads.jsonl": "\n".join(map(json.dumps, scores)),
+        }
+        write_small_files(out, files)
     return table

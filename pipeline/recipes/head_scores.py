@@ -23,7 +23,7 @@ import numpy as np
 from pipeline.details.config import DetailsConfig
 from pipeline.details.head import Head
 from pipeline.details.kit import HeadKit, head_kit
-from pipeline.errors import DataError, OutputError
+from pipeline.errors import DataError
 from pipeline.evaluate import shapes
 from pipeline.fitting.fit import FitError, fit_views
 from pipeline.fitting.observe import normals_of_quads
@@ -32,6 +32,7 @@ from pipeline.recipes.head_export import folder_name, rows_with_heads
 from pipeline.recipes.head_record import read_head, recorded_points
 from pipeline.redact import shown_uri
 from pipeline.run.state import read_state
+from pipeline.storage.small_files import write_small_files
 from pipeline.storage.store import Store
 from pipeline.words import quantity
 
@@ -206,10 +207,5 @@ def evaluate_heads(run: Store, scan: Path, unit: float, out: Path | None = None)
             lines.append(f"| {stage} | " + " | ".join(f"{mean:.2f}" for mean in np.mean(rows, 0)) + " |")
     text = "\n".join(lines)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "heads.jsonl").write_text("".join(json.dumps(head) + "\n" for head in found))
-            (out / "heads.md").write_text(text + "\n")
-        except OSError as error:
-            raise OutputError(f"Cannot write to {out}: {error}.") from error
+        write_small_files(out, {"heads.jsonl": "\n".join(map(json.dumps, found)), "heads.md": text})
     return text, len(found) - len(scored)

@@ -14,7 +14,7 @@ from pipeline.report.facts import RunFacts
 from pipeline.report.sheet import Card, ShownPhoto
 from pipeline.report.spread import Spread
 from pipeline.report.tally import Tally
-from pipeline.words import quantity
+from pipeline.words import plural, quantity
 
 _HERE = Path(__file__).parent
 MOST_TEXT = 600
@@ -54,7 +54,7 @@ def render_page(
         .render(
             headline=f"{quantity(tally.faces, 'face')} {word} {quantity(tally.photos, item)}",
             item=item,
-            items=quantity(2, item).partition(" ")[2],
+            items=plural(item),
             run=run,
             tally=tally,
             cards=cards,

@@ -50,6 +50,12 @@ class Border:
         )
         return slice(top, bottom), slice(left, right)
 
+    def beyond(self, size: int) -> np.ndarray:
+        """Which pixels of such a window, (size, size) bool, are not in the photo."""
+        outside = np.ones((size, size), bool)
+        outside[self.slices(size)] = False
+        return outside
+
 
 def draw_loose_pose(rng: np.random.Generator, portrait: bool) -> np.ndarray:
     """Draws the head's rotation (3, 3) relative to the line of sight."""

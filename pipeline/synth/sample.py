@@ -171,9 +171,7 @@ class Sampler:
         regions = without_silhouette(rendered.region)
         for i, border in ((i, p.border) for i, p in enumerate(drawn) if p.border):
             image[i] = torch.from_numpy(end_photo(image[i].cpu().numpy(), border))
-            beyond = torch.ones_like(regions[i], dtype=torch.bool)
-            beyond[border.slices(self.config.size)] = False
-            regions[i, beyond] = int(Region.OCCLUDER)
+            regions[i, torch.from_numpy(border.beyond(self.config.size))] = int(Region.OCCLUDER)
         landmarks, _ = labels.project_vertices(gbuffer, self.model.landmarks)
         dense, visible = labels.project_vertices(gbuffer, dense_vertices(self.model))
         return RenderedBatch(

@@ -52,8 +52,7 @@ def augment_sample(
         if normals is not None and not sample.has_regions:
             regions = np.where(normals.any(-1), Region.SKIN, Region.IGNORE).astype(np.uint8)
     if border := draw_border(rng, config.border * strength):
-        beyond = np.ones(shape.shape[:2], bool)
-        beyond[border.slices(len(shape))] = False
+        beyond = border.beyond(len(shape))
         image = end_photo(image, border) if image is not None else None
         for labels in (normals, regions):
             if labels is not None:

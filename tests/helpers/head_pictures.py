@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 import torch
 
 from pipeline.details.unwrap import PhotoView
-from pipeline.geometry.mesh import Topology
+from pipeline.geometry.mesh import Topology, vertex_normals
 from pipeline.geometry.raster import barycentrics, interpolate, rasterize
 from pipeline.geometry.uv import read_picture
+
+LIGHT = np.array([-0.4, 0.45, 0.8])
 
 
 def turn(yaw: float, pitch: float = 0.0) -> np.ndarray:
@@ -30,6 +33,19 @@ def view_of(size: int, image: np.ndarray | None = None) -> PhotoView:
     """A square photo in which a head at 80 cm fills most of the height."""
     image = np.zeros((size, size, 3), np.uint8) if image is None else image
     return PhotoView(image, focal=2.2 * size, centre=((size - 1) / 2, (size - 1) / 2))
+
+
+def shading(vertices: np.ndarray, topology: Topology) -> np.ndarray:
+    """Light (V, 3) float32 from above on the left, for `draw`."""
+    shade = (vertex_normals(vertices, topology) @ LIGHT / np.linalg.norm(LIGHT)).clip(0)
+    return np.repeat((0.3 + 1.2 * shade)[:, None], 3, 1).astype(np.float32)
+
+
+def side_by_side(tiles: Sequence[np.ndarray], side: int, gap: int) -> np.ndarray:
+    """Square pictures reduced to `side` pixels in a row, `gap` white pixels apart."""
+    small = [cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in tiles]
+    between = np.full((side, gap, 3), 255, np.uint8)
+    return np.concatenate([part for tile in small for part in (tile, between)][:-1], axis=1)
 
 
 def draw(
