@@ -1,7 +1,5 @@
 """`facet bench`: how fast every part is on this machine."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """The `facet` command: one subcommand per module of this folder."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

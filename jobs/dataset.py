@@ -1,7 +1,5 @@
 """`facet dataset`: converts folders of images and normals to training data."""
 
-from __future__ import annotations
-
 import logging
 
 import click

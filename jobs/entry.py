@@ -1,7 +1,5 @@
 """What every entry point shares: errors as one line with exit code 2, and `--debug` for the traceback."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

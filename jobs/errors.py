@@ -1,7 +1,5 @@
 """`facet errors`: the photos of a run that have no result, and why."""
 
-from __future__ import annotations
-
 from typing import TextIO
 
 import click

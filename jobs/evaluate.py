@@ -1,7 +1,5 @@
 """`facet evaluate`: scores weights on labelled data, and heads against scans."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

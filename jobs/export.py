@@ -1,7 +1,5 @@
 """`facet export`: the heads of a run as GLB, OBJ and PLY files."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -1,7 +1,5 @@
 """`facet plan`: lists the input of a run and says what the run will take."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """`facet report`: draws the report of a run anew, or of a part of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """`facet retry`: tries photos again that failed in a run."""
 
-from __future__ import annotations
-
 import sys
 
 import click

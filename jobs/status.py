@@ -1,7 +1,5 @@
 """`facet status`: how far a run is, from its folder alone."""
 
-from __future__ import annotations
-
 import json
 
 import click

@@ -1,7 +1,5 @@
 """`facet synth`: labelled faces for training, rendered from the ICT-FaceKit head model."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

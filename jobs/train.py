@@ -1,7 +1,5 @@
 """`facet train`: trains a network on paired and unpaired images and normals."""
 
-from __future__ import annotations
-
 import logging
 
 import click

@@ -1,7 +1,5 @@
 """`facet validate`: checks what a run has written."""
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -1,7 +1,5 @@
 """`facet weights`: list, show, verify, import, add and export weights."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

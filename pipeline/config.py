@@ -4,8 +4,6 @@ Each subject defines its own `Section` beside the code that reads it; a job comp
 configuration, and the resolved result is stored with the job's output.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

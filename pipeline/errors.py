@@ -23,8 +23,6 @@ The command line shows a FacetError as one line and exits with 2. A code is part
 records, reports and scripts rely on it, so it is added but never renamed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 OUT_OF_MEMORY = "out_of_memory"

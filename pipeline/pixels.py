@@ -1,7 +1,5 @@
 """Pixel coordinates: x right, y down, centres of pixels at integers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Workers: how many there is room for, pools of them, and that processes end with the one above."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import shutil

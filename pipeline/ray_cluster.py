@@ -1,7 +1,5 @@
 """Ray clusters: looked for, connected to, or started on this machine."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

@@ -1,7 +1,5 @@
 """Secrets taken out of what is shown: of URLs, and of texts that other programs' libraries write."""
 
-from __future__ import annotations
-
 import os
 import re
 

@@ -1,7 +1,5 @@
 """Labels of the pixels of a labelled face crop, shared by the renderer, the trainer and the evaluation."""
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 

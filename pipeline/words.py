@@ -1,7 +1,5 @@
 """Numbers, sizes and times as people read them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 

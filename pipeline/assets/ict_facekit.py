@@ -16,8 +16,6 @@ mode and once per expression. The archive holds the neutral head and the offsets
 float16 keeps the offsets to 5e-4 cm.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Where assets lie on this machine: an explicit option, FACET_ASSETS, the user's own folder, or Facet's."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

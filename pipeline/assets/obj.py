@@ -1,7 +1,5 @@
 """Reader of Wavefront OBJ meshes: vertices, texture coordinates, triangles and quads, materials."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

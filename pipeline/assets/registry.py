@@ -1,7 +1,5 @@
 """All assets of others that Facet uses: their licences, where they are, whether they are right."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ scripts started anew for every photo; that cost is left out here.
 The network has fresh weights: speed does not depend on them.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

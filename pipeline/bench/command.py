@@ -1,7 +1,5 @@
 """What a command and all processes below it take: wall time, CPU time and memory, on Linux."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The main job as a user starts it: rate, start-up, CPU time and memory of a run over a list of photos."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """Rates of what makes a head of a face, on one core."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.bench.timing import Rate, measure, one_core

@@ -1,7 +1,5 @@
 """What a measurement was made on: without it a figure means nothing."""
 
-from __future__ import annotations
-
 import os
 import platform
 from importlib import metadata

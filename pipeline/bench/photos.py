@@ -1,7 +1,5 @@
 """Photos to measure with: the user's own, or variations of a public-domain portrait."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

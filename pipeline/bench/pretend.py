@@ -3,8 +3,6 @@
 With it many workers run on a few cores, and what is left to measure is the engine itself.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Rates of rendering training data and of training."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the benchmark found: figures that follow from the measurements, as JSON and as tables."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -6,8 +6,6 @@ overhead   the Ray engine with stages that do nothing
 workers    the Ray engine with many workers that sleep for as long as the stages take
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator

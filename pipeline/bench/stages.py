@@ -1,7 +1,5 @@
 """Rates of a run's stages on one core: what an engine without any cost of its own would reach."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable
 from contextlib import ExitStack, closing

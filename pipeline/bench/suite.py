@@ -1,7 +1,5 @@
 """The benchmark from top to bottom: which parts there are and what each measures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

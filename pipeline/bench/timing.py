@@ -1,7 +1,5 @@
 """Rates of single functions, measured so that a busy machine disturbs them little."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

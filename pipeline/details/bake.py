@@ -5,8 +5,6 @@ Displacement is the distance along the smooth surface's normal, kept as 16-bit g
 mesh that is drawn, red along u, green along v (up, as OpenGL has it), blue outwards.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.geometry.uv import UvMap, push_pull, read_picture

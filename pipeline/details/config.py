@@ -1,7 +1,5 @@
 """What a reconstruction is to be like."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator

@@ -9,8 +9,6 @@ lets it fade to zero. The equations are symmetric and positive definite; they ar
 gradients, coarse to fine.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import cv2

@@ -1,7 +1,5 @@
 """A head as files for other programs: meshes, pictures, and what says how they belong together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -4,8 +4,6 @@ An eyeball's texture is a disc about the straight look: the iris is a circle in 
 what the lids hide has the colour of what is seen at the same distance from the middle of the iris.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """The subdivided face: positions, edges and the pattern of its equations, made once for a topology."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

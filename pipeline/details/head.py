@@ -1,7 +1,5 @@
 """A reconstructed head: what was found of it, and the meshes that follow from that."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 

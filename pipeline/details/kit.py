@@ -1,7 +1,5 @@
 """What every reconstruction needs of the head model, prepared once in a process."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path

@@ -4,8 +4,6 @@ Along lines across the lips what is neither lip nor skin is counted: teeth, far 
 dark of an open mouth, which is wider than the line between lips that touch.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

@@ -1,7 +1,5 @@
 """One head for the photos of one person: which face on each photo is theirs, and which photos agree."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

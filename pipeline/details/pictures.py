@@ -1,7 +1,5 @@
 """The maps of a head as PNG and JPEG files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

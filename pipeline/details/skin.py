@@ -5,8 +5,6 @@ the photo there. At the rim of the face, above the brows and beside them a texel
 one of the face's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -5,8 +5,6 @@ the exposure of either matched to what is seen; what is left is filled smoothly 
 says which is which.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

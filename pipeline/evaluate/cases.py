@@ -4,8 +4,6 @@ What is in a folder of pictures is told in `pipeline.samples.pictures`: square c
 makes them, and normal maps of our convention, in which a vector of no length means no truth there.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any

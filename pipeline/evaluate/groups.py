@@ -1,7 +1,5 @@
 """Names the groups that a labelled crop belongs to, from what its row says about itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

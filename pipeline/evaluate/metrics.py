@@ -16,8 +16,6 @@ The mean angle hides the last three. Averaging per image first gives every face 
 its mask is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -12,8 +12,6 @@ All are means over people and of the same two photos of each, whatever number of
 to: the first ones that can be used at all. "answer" is what the fit returns: the last stage, or that before.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

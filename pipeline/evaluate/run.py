@@ -8,8 +8,6 @@ OUT/evaluation.json    the summary: overall, by yaw, skin tone and light; face m
     shown.png          the same of chosen images, if any were
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

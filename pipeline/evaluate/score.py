@@ -1,7 +1,5 @@
 """Scores a network on labelled crops: per image, per group, overall."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

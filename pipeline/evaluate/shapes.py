@@ -10,8 +10,6 @@ The alignment leaves out the farthest tenth of the points, the figures leave out
 similarity alignment flatter a mean-like face: read them beside those of the mean face.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scored crops as pictures: photo, truth, prediction, error."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

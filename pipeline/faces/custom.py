@@ -1,7 +1,5 @@
 """Somebody else's detector: what it answers with becomes detections, what it raises a fault of its own."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import importlib.util

@@ -5,8 +5,6 @@ rule of the paper that the crop comes from (Abrevaya et al., CVPR 2020), and the
 (King, arXiv 1502.00046). Any callable of the same shape can take their place.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from itertools import zip_longest

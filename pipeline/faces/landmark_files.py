@@ -8,8 +8,6 @@ The file has the photo's name with another ending:
 A photo without a file has no face.
 """
 
-from __future__ import annotations
-
 import io
 import tokenize
 from pathlib import PurePosixPath

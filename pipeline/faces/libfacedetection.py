@@ -5,8 +5,6 @@ shows nothing, a crowd, or something doubtful, finer copies follow; where no fac
 turned by quarters are searched as well, and the turn under which a face is surest tells how its head lies.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """Points of faces in photos, on a CPU and without torch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Pixels: x right, y down, centres at integers. A window may reach over the photo'
 is grey.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

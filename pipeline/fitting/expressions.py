@@ -5,8 +5,6 @@ upper lip (mouthUpperUp) as in py-feat, and AU23, whose nearest shape is mouthPr
 combinations of EMFACS: a hint that a user gives, never an answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

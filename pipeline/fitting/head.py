@@ -1,7 +1,5 @@
 """The ICT head as the fit needs it: NumPy arrays of the face alone, laid out for gathers and products."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Terms of one view, made at a state of the fit: what is visible, what corresponds, what the normals say."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -5,8 +5,6 @@ What is compared is the log colour of the photo at points of the skin, less its 
 of the surface make no difference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations

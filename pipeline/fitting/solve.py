@@ -1,7 +1,5 @@
 """Gauss-Newton steps within bounds, with damping, accept and reject. Knows nothing of faces."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar

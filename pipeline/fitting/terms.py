@@ -11,8 +11,6 @@ A residual is a vector of D numbers in units of its standard deviation, or weigh
 its cost is that of Cauchy, weight s^2 / 2 log(1 + |r|^2 / s^2).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

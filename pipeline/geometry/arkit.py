@@ -5,8 +5,6 @@ joined again, and the tongue stays empty. The model's `eyeLook` shapes move lids
 turn the eyeballs, too.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -6,8 +6,6 @@ the crop camera. Its axes differ from those of the photo's camera by the angle u
 off the middle of the photo, some 5 degrees in a snapshot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Parts of the ICT head, told from its geometry: open skin, hollows, regions of triangles, dense points."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

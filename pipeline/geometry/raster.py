@@ -10,8 +10,6 @@ that is linear in the image plane and grows towards the viewer: 1 / depth of a p
 offset minus the depth of a parallel one (for shadow maps).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

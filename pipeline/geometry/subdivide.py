@@ -5,8 +5,6 @@ borders follow cubic B-splines. Vertices of a finer level are those of the coars
 edge, then one for every quad.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

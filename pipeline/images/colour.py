@@ -1,7 +1,5 @@
 """Colour profiles (ICC): colours of a photo to those of sRGB, which everything else here is meant for."""
 
-from __future__ import annotations
-
 import functools
 import io
 from collections.abc import Callable

@@ -12,8 +12,6 @@ Every failure is an `ImageError` with a stable code:
     out_of_memory       there is not enough for it
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib
 import io

@@ -1,7 +1,5 @@
 """16 bits per channel to 8, by the bits that are in use: cameras and scanners put 10, 12 or 14 into 16."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin

@@ -1,7 +1,5 @@
 """Photos as programs have them: an array, a Pillow image, a path or the bytes of a file."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

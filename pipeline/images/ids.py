@@ -1,7 +1,5 @@
 """Ids of photos, made of their URIs alone so that they are the same from run to run."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.errors import InputError

@@ -1,7 +1,5 @@
 """The files of an input, and what a run makes one record of: a photo, or several that belong together."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

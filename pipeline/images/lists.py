@@ -4,8 +4,6 @@ Any of them may be compressed by gzip. Text is UTF-8, or what its byte order mar
 empty ones and those that begin with # say nothing; write ./#1.jpg for a file of such a name.
 """
 
-from __future__ import annotations
-
 import codecs
 import gzip
 import io

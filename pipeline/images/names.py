@@ -1,7 +1,5 @@
 """What a file's name says: a photo, a list of photos, or neither. What a photo is its content tells."""
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Callable, Sequence
 

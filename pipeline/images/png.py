@@ -1,7 +1,5 @@
 """Images as PNG files: the project's own, crops, normals and masks."""
 
-from __future__ import annotations
-
 import struct
 
 import cv2

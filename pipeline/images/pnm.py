@@ -3,8 +3,6 @@
 https://netpbm.sourceforge.net/doc/pnm.html; Pillow reads them, too, in Python loops that take minutes.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ file_too_large  more bytes than the limit
 read_failed     anything else
 """
 
-from __future__ import annotations
-
 import math
 import os
 import stat

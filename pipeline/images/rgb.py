@@ -1,7 +1,5 @@
 """Pixels of a decoded image of any mode to sRGB."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

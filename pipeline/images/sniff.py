@@ -1,7 +1,5 @@
 """What a file is, told by its content and never by its name."""
 
-from __future__ import annotations
-
 import re
 
 SIGNATURES = (

@@ -11,8 +11,6 @@ Hidden files and folders, whose names begin with a dot, are left out. Relative p
 to the list's own folder. What a list names gets a row, whatever its name.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The columns of URIs and of subjects in a table: CSV and the like, JSON, JSON lines, Parquet."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

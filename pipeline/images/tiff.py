@@ -1,7 +1,5 @@
 """The photo among the pictures of a TIFF file, which may begin with a small preview; camera raw files."""
 
-from __future__ import annotations
-
 from PIL import TiffImagePlugin
 
 from pipeline.errors import DecodeError

@@ -1,7 +1,5 @@
 """Files below a folder, local or remote, in a stable order and without holding them all in memory."""
 
-from __future__ import annotations
-
 import fnmatch
 import os
 import re

@@ -1,7 +1,5 @@
 """Networks by name: built with fresh parameters, or loaded from weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

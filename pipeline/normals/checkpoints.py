@@ -1,7 +1,5 @@
 """Checkpoints of a training run as files, and networks loaded from them."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

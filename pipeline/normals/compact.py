@@ -13,8 +13,6 @@ arithmetic. Batch norm stands in the encoders only, where each modality has its 
 images and normals share, have none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

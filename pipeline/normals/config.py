@@ -1,7 +1,5 @@
 """Configuration of the network."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -12,8 +12,6 @@ red, green, blue hold x, y, z.
     directx      right  down  to the viewer (x, -y, z)
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From a photo in memory to the normals of its faces, in one call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

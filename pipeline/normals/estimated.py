@@ -1,7 +1,5 @@
 """What a network answers for crops, whichever runtime it computes in."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

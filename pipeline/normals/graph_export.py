@@ -11,8 +11,6 @@ Batch norms are folded. Beside each graph a JSON file has the names and shapes o
 weights' file ("file"), and the names of those that the graph takes once norms are folded ("graph").
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -9,8 +9,6 @@ Two sizes of this design: `pipeline.normals.compact` (the default) and `pipeline
 paper's). Images are RGB in 0..1 without ImageNet statistics; height and width are multiples of 32.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple

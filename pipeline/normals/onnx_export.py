@@ -10,8 +10,6 @@ folded into the convolutions, and the encoder of normals and the decoder of imag
 weights are, under which licence, and the axes stand in the file's metadata.
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 import warnings

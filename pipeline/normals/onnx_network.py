@@ -5,8 +5,6 @@ own file, int8 the file that was made of them (`pipeline.normals.quantise`). One
 which is as fast as several: whatever the neighbours, a crop's answer is the same bit for bit.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import onnxruntime
 

@@ -1,7 +1,5 @@
 """Parameters of networks: checked against their architecture, and folded for its graph. Without torch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Names and layers: V. F. Abrevaya et al., CVPR 2020 (arXiv 2003.09691), and its published form.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,8 +10,6 @@ one scale, the one with the smallest mean square error over the crops: the large
 is better to clip them. The first layer and the last ones, whose errors show most, stay fp32.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import tempfile

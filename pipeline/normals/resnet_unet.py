@@ -7,8 +7,6 @@ classifier of ResNet-18) and the full-resolution convolutions of the normal enco
 Section numbers and layers: V. F. Abrevaya et al., CVPR 2020 (arXiv 2003.09691), and its published form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

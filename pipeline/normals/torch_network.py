@@ -1,7 +1,5 @@
 """The network through torch: on GPUs, in bf16, and wherever a network is not read from a file."""
 
-from __future__ import annotations
-
 import copy
 import os
 from typing import TypeVar

@@ -3,8 +3,6 @@
 The network has learned from heads that lean by some 11 degrees (standard deviation; `pipeline.synth.view`).
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -12,8 +12,6 @@
 | blur, noise, JPEG | 15, 25, 25 % | up to 1.5 pixels; up to 15 levels; quality 20..80 |
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -7,8 +7,6 @@ use, and scored at the visible points: error in pixels of a crop of 128 about th
 over heads. A share of calibrated sigma is 68 % of the errors per axis within 1 sigma and 95 % within 2.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise

@@ -14,8 +14,6 @@ Large parameters are stored as fp16, and made fp32 when the file is loaded. The 
 the vertices that the points are.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 from pathlib import Path

@@ -4,8 +4,6 @@ A mirrored picture shows a head whose every vertex is that of the other side: th
 stored in a row, but follow from the head's numbers in `meta`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -13,8 +13,6 @@ are in units of the crop's side about its middle. The basis starts as the princi
 crops: position, size, lean, turn and opening of the mouth are its first directions.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -6,8 +6,6 @@ writes `points.int8.onnx` beside the weights, made for heads of rendered shards,
 in the registry; see `pipeline.normals.quantise`. Weights that are registered anew lose it.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 from itertools import islice

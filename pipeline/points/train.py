@@ -7,8 +7,6 @@ enough; then everything learns. Folders are read again now and then, so that ren
 A checkpoint is written every few minutes; the same command goes on from it, and a longer time lengthens it.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import time

@@ -1,7 +1,5 @@
 """`facet details`: a head with its wrinkles for every face. All that the job is, from top to bottom."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field

@@ -7,8 +7,6 @@ looks at it, its axes along the photo's: x right, y up, z to the viewer. Which w
 run.json.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator

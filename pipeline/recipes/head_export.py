@@ -1,7 +1,5 @@
 """The heads of a run as files: a folder for each face."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any

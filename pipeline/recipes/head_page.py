@@ -1,7 +1,5 @@
 """The page of a run's heads: photo, head over it, and the head to turn, light and move."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

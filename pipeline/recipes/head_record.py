@@ -3,8 +3,6 @@
 Meshes are not kept: `read_head` makes a head of a record again, and its meshes follow from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any

@@ -9,8 +9,6 @@ What the figures mean is told in `pipeline.evaluate.shapes`. They are of the den
 within `REACH` of the tip of the nose.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Stage: a head for every face of a photo. Runs in a process of its own, which holds the head model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

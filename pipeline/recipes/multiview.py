@@ -1,7 +1,5 @@
 """`facet multiview`: one head for the photos of each person. All that the job is, from top to bottom."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Stage: the normals of all faces of a chunk."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.faces.crop import CropWindow

@@ -4,8 +4,6 @@ A person's faces are those of `pipeline.recipes.head_record`, one for each photo
 is the same in all of them, and the vertices of their meshes correspond.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Stages of `facet multiview`: the photos of a person to crops, and the crops to one head."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The records of a run as Python has use for them: images as arrays, normals as vectors."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What run.json says about a run, in the words of the page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

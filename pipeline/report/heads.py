@@ -4,8 +4,6 @@ The browser draws by WebGL without a library. The topology and the expressions a
 lengths are whole numbers of 10 micrometres.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping, Sequence

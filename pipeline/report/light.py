@@ -6,8 +6,6 @@ Environment Maps", SIGGRAPH 2001). Dividing a crop by the fitted shading leaves 
 colour of the skin, which any other light can then fall on.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 RIDGE = 0.02

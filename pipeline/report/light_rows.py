@@ -1,7 +1,5 @@
 """Records without their images, as arrays: what the report counts, sorts and selects by."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Puts the page together: one HTML file that needs nothing else, not even a network."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from pathlib import Path

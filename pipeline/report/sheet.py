@@ -1,7 +1,5 @@
 """The faces of the contact sheet: rows of the records made into small images, paths and numbers."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """How numbers are spread over a run: counts in fixed classes, as the page draws them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Writes report/index.html of a run, from what is in its folder."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,6 @@
 Everything is read. What takes long is checked on a sample, on every `THOROUGH_EVERY`th record that is ok.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Configuration of every run: how it is read, cut, carried out and written."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field

@@ -1,7 +1,5 @@
 """What a run will take: hours and price, from a sample of its photos and the prices of the configuration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The limit on failures: a run that is going wrong is stopped with the reasons."""
 
-from __future__ import annotations
-
 from pipeline.errors import FailureLimitError
 from pipeline.run.config import EngineConfig
 from pipeline.run.counts import Counts

@@ -1,7 +1,5 @@
 """The folder of a run before work begins: whether it holds what is asked for, and the plan in it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice

@@ -3,8 +3,6 @@
 _work/facet-alive-1f0c9a2b.json    one for each session, written anew every few seconds
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -7,8 +7,6 @@ answers with one on stdout: None or the reason why it cannot start, then (item, 
 It ends when stdin does, that is, with its parent.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Items on their way through the stages, and the messages that carry a chunk of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

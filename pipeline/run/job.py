@@ -5,8 +5,6 @@ belongs to whoever commits it first, and what a process fails at does not matter
 committed. All of them end with the same records; what they have both worked on was done twice.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

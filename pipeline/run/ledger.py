@@ -1,7 +1,5 @@
 """Keeps track of which chunks are written, and says when a shard is complete."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from pipeline.run.counts import Counts

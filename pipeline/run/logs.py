@@ -7,8 +7,6 @@ Events of a run: run_started, listing, plan_written, progress, shard_committed, 
 note, error and log for whatever else is said. Fields are added but never renamed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -5,8 +5,6 @@ makes a shard exist: readers and resuming runs look at markers alone, and a shar
 again, under the same names.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """What of an input is not in a plan yet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import numpy as np

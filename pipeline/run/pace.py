@@ -1,7 +1,5 @@
 """How quickly a run goes, and how long it will take: the same for the bar, `facet status` and the summary."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 from pipeline.run.counts import Counts

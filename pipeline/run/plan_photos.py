@@ -1,7 +1,5 @@
 """The photos of a plan, in Parquet files: written as they are listed, read shard by shard."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import uuid

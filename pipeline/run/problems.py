@@ -1,7 +1,5 @@
 """Items without a result, as the records have them: counted by error code with examples, and as a table."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence

@@ -3,8 +3,6 @@
 Where log lines are JSON, a line is an event `progress` or `listing`.
 """
 
-from __future__ import annotations
-
 import sys
 import threading
 import time

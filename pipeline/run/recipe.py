@@ -4,8 +4,6 @@ A recipe is a list of stages, the format of its records, and what decides its re
 stands at the top of a module, so that a recipe reaches worker processes by reference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat

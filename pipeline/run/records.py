@@ -4,8 +4,6 @@ import pyarrow.dataset as ds
 table = ds.dataset("out/records").to_table()
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

@@ -11,8 +11,6 @@ Killed in the middle of it, it leaves the shard without a marker: the run itself
 the whole shard again, with its own limits.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections import Counter

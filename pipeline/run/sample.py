@@ -1,7 +1,5 @@
 """What some items of a plan take, measured on one core of this machine: what `facet plan` reckons with."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections import Counter

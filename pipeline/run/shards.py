@@ -9,8 +9,6 @@ place of their old records. The marker is removed before anything else changes, 
 markers never sees old and new mixed.
 """
 
-from __future__ import annotations
-
 import csv
 import functools
 import hashlib

@@ -7,8 +7,6 @@ with one item becomes its record, whatever it is. Only encoded bytes and small a
 never whole decoded photos.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import threading

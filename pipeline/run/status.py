@@ -1,7 +1,5 @@
 """How far a run is, from its folder alone: from any machine, also while others work on it."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -3,8 +3,6 @@
 Meant for a folder on which nobody works. It reads storage alone, on any machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field

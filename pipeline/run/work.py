@@ -1,7 +1,5 @@
 """What every worker of a run knows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.run.config import RunConfig

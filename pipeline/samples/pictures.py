@@ -10,8 +10,6 @@ taken off, whatever their case. Names are compared as Unicode means them, not by
 stored in two ways.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Mapping

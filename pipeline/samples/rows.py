@@ -1,7 +1,5 @@
 """Labelled crops in Parquet: their row groups found, told by what they hold, read and decoded."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Iterator, Sequence

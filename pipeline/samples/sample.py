@@ -1,7 +1,5 @@
 """One training or evaluation sample: from the bytes of a row to arrays of one size."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

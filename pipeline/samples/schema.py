@@ -22,8 +22,6 @@ columns of `RENDERED_FIELDS`. The records that `facet normals` writes are image-
 their `faces[].crop_png` are the images.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 SCHEMA = pa.schema(

@@ -1,7 +1,5 @@
 """Where files are: local paths and URLs, and the file systems behind them."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading of remote files, whole or in part, where a body that breaks off half way is asked for again."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any, BinaryIO

@@ -1,7 +1,5 @@
 """What the errors of a file system mean, and what is tried again."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 from typing import Any

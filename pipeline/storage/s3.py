@@ -1,7 +1,5 @@
 """S3 through s3fs, with our retries, and without what does not scale or fails silently."""
 
-from __future__ import annotations
-
 import mimetypes
 from typing import Any
 

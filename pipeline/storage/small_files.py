@@ -1,7 +1,5 @@
 """Small files of results in a folder of this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

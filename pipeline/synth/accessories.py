@@ -11,8 +11,6 @@
 | ball, cup or other round object | 0.06 |
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -16,8 +16,6 @@ background: no cue of shape there.
 | noise | 0.05 |
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """Numpy painting tools that the painters of skin, wrinkles and backgrounds share."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import cv2

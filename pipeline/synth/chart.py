@@ -6,8 +6,6 @@ that the face has four times the resolution of the back of the head: about 0.05 
 Row 0 is the top. Painted maps are (MAP_HEIGHT, MAP_WIDTH, channels).
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

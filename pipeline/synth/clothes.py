@@ -4,8 +4,6 @@
 a closed mouth a face mask.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Configuration of `facet synth`."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from pipeline.config import Section

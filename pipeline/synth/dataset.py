@@ -5,8 +5,6 @@ interrupted goes on with the shards that are missing. Every sample depends on se
 not matter who renders which shard.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal

@@ -3,8 +3,6 @@
 Everything that paints or lights a head reads a `GBuffer`; nothing else of the geometry is needed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

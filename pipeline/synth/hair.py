@@ -16,8 +16,6 @@ of followers.
 45 % of bobs and long hair, 40 % of short hair have a fringe; some have strands astray over the face.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

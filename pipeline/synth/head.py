@@ -12,8 +12,6 @@ Left and right weights of a pair differ by up to a quarter, as in real faces. We
 model's expressions are linear, so 1.0 is the strongest natural pose of each.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Labels of rendered heads that follow from the geometry alone: regions, projected landmarks and points."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -18,8 +18,6 @@ A camera meters: each face is scaled to a mean luminance near 0.22, log-normal b
 light skin keep a part of their difference. Nothing of the light depends on the head or its pose.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@
 `develop` adds the camera's faults. Everything on images is batched torch, the same on CPU and CUDA.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any

@@ -13,8 +13,6 @@ Training cuts crops out of such windows, at any size, place and lean that a dete
 (`pipeline.points.draw`): one picture serves many times.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """Rendering of shards on Ray: actors, each with its own renderer, that take one shard after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import ray

@@ -1,7 +1,5 @@
 """Hair and things laid over rendered heads: layers of radiance with depth, and the shadows they throw."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -17,8 +17,6 @@ The others draw each of these by itself:
 | black border | 5 % | one or two sides, up to 15 % |
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """Painted things that a few samples share."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Rendered samples as rows of the training schema (`pipeline.samples.schema.RENDERED_SCHEMA`)."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import Executor
 from typing import Any

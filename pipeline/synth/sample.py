@@ -5,8 +5,6 @@ subject, so that it comes out the same (floating-point noise aside) in any batch
 change of one subject's distribution leaves the others' numbers alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

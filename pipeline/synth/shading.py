@@ -6,8 +6,6 @@ eyes. Lamps light by wrapped diffuse, red-shifted at the terminator because ligh
 gloss with Fresnel (Walter et al. 2007; visibility after Kelemen and Szirmay-Kalos 2001).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

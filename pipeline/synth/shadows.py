@@ -1,7 +1,5 @@
 """Shadows of lamps: variance shadow maps (Donnelly and Lauritzen 2006) from the batch rasteriser."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

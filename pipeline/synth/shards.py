@@ -1,7 +1,5 @@
 """One shard of a data set: a range of samples, rendered into one file by one process."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass

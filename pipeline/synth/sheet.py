@@ -1,7 +1,5 @@
 """Contact sheets of rendered samples: each photo above its normals."""
 
-from __future__ import annotations
-
 import io
 
 import cv2

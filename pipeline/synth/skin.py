@@ -5,8 +5,6 @@ hair, lips and make-up, how strongly each layer shows. `Complexion.tone` is a ta
 (very dark), uniform, and the albedo is jittered around that tone. 30 % wear make-up and no beard.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -12,8 +12,6 @@ Layers of a map (chart of `chart.py`):
     HEIGHT              relief in cm, and its slopes BY_THETA (cm per radian) and BY_Y (cm per cm)
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -5,8 +5,6 @@ soft strand edges for the price of one scatter. Shading follows Kajiya and Kay (
 the sine of its angle to the light; two highlights, one white and one of the hair's colour.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

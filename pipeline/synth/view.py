@@ -15,8 +15,6 @@ photo; normals are in the photo's camera space all the same (and turned where th
 `pipeline.geometry.crop_camera`). The face turns first, the camera's height tilts it then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -21,8 +21,6 @@ One row per view: the columns of `pipeline.samples.schema.RENDERED_SCHEMA` and
 A vertex v projects to centre + focal * (x, -y) / -z with (x, y, z) = rotation v + translation.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable
 from dataclasses import replace

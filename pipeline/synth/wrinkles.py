@@ -10,8 +10,6 @@ groove of Gaussian profile with raised shoulders. Grain (`Grain`): band-pass noi
 0.45 and 0.22 cm from a periodic volume made by FFT, each with its exact gradient.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

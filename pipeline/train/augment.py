@@ -5,8 +5,6 @@ picture, so that the labels stay exact. Colour and camera faults touch the image
 varies light and camera: these changes are mild, and give photos without labels and repeated samples variety.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2

@@ -5,8 +5,6 @@ between processes. Batch n of a pass is a function of (data, seed, n): its rows 
 random changes from a generator seeded by (seed, pass, position). Where a run stops does not matter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count

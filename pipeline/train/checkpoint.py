@@ -1,7 +1,5 @@
 """Checkpoints of a run; the newest readable one counts."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -3,8 +3,6 @@
 Which files make a row is told in `pipeline.samples.pictures`; what a row lacks is null.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@ as the memory allows, rows are shuffled within a window; data that fits in memor
 shuffled. A position in that endless order is one number, which is all that a checkpoint has to remember.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

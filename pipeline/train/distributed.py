@@ -5,8 +5,6 @@ checkpoints; Ray Train stores them beside the logs in the run's folder. A run th
 same folder, after a lost worker, node or driver, goes on from the last one.
 """
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A training run in this process: torch, no Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 What ties it to its surroundings, a lone process or Ray Train, is a `Worker`: rank, clock, checkpoints.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import math

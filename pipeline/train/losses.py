@@ -14,8 +14,6 @@ G. Bae, I. Budvytis, R. Cipolla, "Estimating and Exploiting the Aleatoric Uncert
 Estimation", ICCV 2021 (arXiv 2109.09881), with another distribution.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

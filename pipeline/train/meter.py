@@ -1,7 +1,5 @@
 """Means of the loss terms and the speed between two log lines."""
 
-from __future__ import annotations
-
 import torch
 
 

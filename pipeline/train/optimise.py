@@ -1,7 +1,5 @@
 """Learning rate, moving average and stages: small functions of the progress of a run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

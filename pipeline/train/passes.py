@@ -8,8 +8,6 @@ Because the decoders are shared, the unpaired passes teach the latent space what
 without needing the other half of a pair.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -3,8 +3,6 @@
 For GPUs; the renderer runs on the device of the training.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """The batches of every pass of a run: from Parquet, or rendered as training goes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

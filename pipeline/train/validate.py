@@ -1,7 +1,5 @@
 """Scores a network on labelled samples while it trains."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

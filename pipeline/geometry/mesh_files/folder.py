@@ -1,7 +1,5 @@
 """All files of a head: its mesh in the formats asked for, the pictures that OBJ names, the sidecars."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ give the mesh as it came.
 Specification: Khronos Group, glTF 2.0, 2021.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from typing import Any

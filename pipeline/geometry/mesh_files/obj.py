@@ -3,8 +3,6 @@
 A mesh whose vertices were split along the texture's seams would tear open there when it is displaced.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 

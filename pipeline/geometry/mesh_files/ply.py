@@ -1,7 +1,5 @@
 """PLY, binary: shared vertices with normals, and colours where they are given; triangles."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.geometry.mesh import vertex_normals

@@ -1,7 +1,5 @@
 """What stands beside a mesh: the photo's camera, and how to use the displacement map."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

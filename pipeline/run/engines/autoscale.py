@@ -5,8 +5,6 @@ grows on demand has none of its own accord, and what grows later would not be us
 for first; the request stands as long as the run, which also has lost ones replaced, and is then taken back.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterator

@@ -5,8 +5,6 @@ photos are shared out, chunk by chunk, among single-threaded processes, one per 
 global lock while it detects, so threads would not help.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait

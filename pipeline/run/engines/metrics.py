@@ -4,8 +4,6 @@ The driver feeds them from the counts of every chunk that is written, so they co
 puts `ray_` before the names. What they are for is in cluster/README.md, a dashboard in cluster/grafana.json.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Iterator

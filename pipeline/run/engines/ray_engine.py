@@ -5,8 +5,6 @@ number of the chunk goes there and nothing but counts come back. Where they run 
 cores feed them.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager

@@ -8,8 +8,6 @@ Ray ends the processes of plain tasks as soon as they are idle on a full machine
 seconds to import what it needs.
 """
 
-from __future__ import annotations
-
 import logging
 import pickle
 from collections.abc import Callable, Iterator

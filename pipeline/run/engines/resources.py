@@ -10,8 +10,6 @@ the core. They take turns on it as their queues fill, so whichever stage is slow
 machine without anyone having to know the ratio.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

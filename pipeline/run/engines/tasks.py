@@ -1,7 +1,5 @@
 """The tasks of a run, chunks to work on and shards to commit, for engines that hand them to workers."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
