@@ -3,8 +3,6 @@
 Usage: python tests/demo_photos.py FOLDER
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which device a network computes on, and how precisely."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Which package may import which: only those below it, and no file its importers."""
 
-from __future__ import annotations
-
 import ast
 import graphlib
 from pathlib import Path

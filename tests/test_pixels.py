@@ -1,7 +1,5 @@
 """Pictures put together."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.pixels import tile

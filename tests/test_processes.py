@@ -1,7 +1,5 @@
 """The pool of worker processes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

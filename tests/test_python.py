@@ -1,7 +1,5 @@
 """Facet as a library: what programs hand in and get back, in threads, event loops and forked processes."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The README says what is so: its tables, commands, options and links."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

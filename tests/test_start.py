@@ -1,7 +1,5 @@
 """What is wrong on a command line is said at once, and how far a run is soon after."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Numbers, sizes and times as people read them."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.words import clock, duration, printable, quantity, rate, size_text

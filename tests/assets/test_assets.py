@@ -1,7 +1,5 @@
 """Converting, checking and finding the face model."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """The benchmark: structure and counts, never speed."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

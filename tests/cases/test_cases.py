@@ -1,7 +1,5 @@
 """Cases from the field that are commands, as they were typed: what they print and how they end."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

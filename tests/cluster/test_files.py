@@ -1,7 +1,5 @@
 """What can be known of the files in cluster/ without a cloud."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

@@ -1,7 +1,5 @@
 """The cluster of cluster/README.md on this machine: a job is submitted to it, and nodes come and go."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """Metrics as Prometheus sees them: scraped from a Ray that exports them."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

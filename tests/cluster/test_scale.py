@@ -1,7 +1,5 @@
 """A run asks an autoscaling cluster for its nodes, and waits for them as long as it may."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

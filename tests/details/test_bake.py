@@ -1,7 +1,5 @@
 """Displacement and normal maps there and back."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from subdivision import head_surface

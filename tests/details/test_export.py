@@ -1,7 +1,5 @@
 """Heads of the product as files."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Textures of eyeballs whose texture is known, from a picture of the head."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from head_pictures import draw, placed, turn, view_of

@@ -1,7 +1,5 @@
 """Which photos and faces belong to one person."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipeline.details.person import choose_faces, find_strangers, likenesses, most_different

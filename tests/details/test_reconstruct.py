@@ -1,7 +1,5 @@
 """The whole way of a face, from a photo to a head with its details."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

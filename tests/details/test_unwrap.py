@@ -1,7 +1,5 @@
 """The texture of a head whose texture is known, from its picture."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from head_pictures import draw, placed, turn, view_of

@@ -1,7 +1,5 @@
 """Light and mirror invariance: figures of answers that are known, and the renders that they are taken on."""
 
-from __future__ import annotations
-
 import json
 import math
 

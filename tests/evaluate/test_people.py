@@ -1,7 +1,5 @@
 """Heads of rendered people, scored by stage and number of photos."""
 
-from __future__ import annotations
-
 import json
 
 from click.testing import CliRunner

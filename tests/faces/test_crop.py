@@ -1,7 +1,5 @@
 """The crop rule at every border and rounding case, the crop and the mask."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Detectors of one's own: what they may answer with, and whose faults theirs are."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Detection modes, selection and order of faces, landmarks."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

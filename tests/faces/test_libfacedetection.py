@@ -1,7 +1,5 @@
 """libfacedetection: faces at any roll and size, photos of any shape, one thread."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

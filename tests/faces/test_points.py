@@ -1,7 +1,5 @@
 """Points of real and rendered faces with the shipped network: turned photos, borders, sizes, no torch."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Windows: points there and back, crops that agree with them, turned photos, borders, large faces."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """What two photos show of the same skin, in the fit."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

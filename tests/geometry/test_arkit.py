@@ -1,7 +1,5 @@
 """ARKit's names for the model's expressions, and eyes that follow them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The crop camera: what a crop shows does not depend on where in its photo it was."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Topology of the head: parts, mirror image, division; normals and tangents."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from subdivision import divided

@@ -1,7 +1,5 @@
 """GLB, OBJ and PLY files of a head: valid, and the same when read back."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """Texture space: which texel shows what, reading pictures, filling gaps."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -7,8 +7,6 @@ python tests/helpers/against_dlib.py renders FOLDER [COUNT]        `facet synth`
 python tests/helpers/against_dlib.py scan FOLDER                   of Lee Perry-Smith's head
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """Files that a bucket of photos holds sooner or later: broken, odd, hostile and disguised ones."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

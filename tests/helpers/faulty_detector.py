@@ -4,8 +4,6 @@ It finds faces as the default one does, but for photos whose left upper corner h
 `FAULTS`. Workers import it by its name: this folder has to be in PYTHONPATH.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -1,7 +1,5 @@
 """Reading GLB files back, and Khronos' validator."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import struct

@@ -1,7 +1,5 @@
 """Pictures of a posed head by the product's rasteriser, with textures from texture space."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """A run in a process that is killed by SIGKILL once some chunks are written."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 python -m killed_at records/shard-00002.parquet jobs.normals photos out --engine local
 """
 
-from __future__ import annotations
-
 import os
 import re
 import runpy

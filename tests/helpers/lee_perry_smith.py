@@ -6,8 +6,6 @@ makes the 14 shaded renders (front and side light of 7 poses) into training-sche
 the render, crop by the product's rule, true normals and mask resampled from the same window.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

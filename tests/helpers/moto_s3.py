@@ -1,7 +1,5 @@
 """S3 in the process of the tests: quick to start, but kinder than a real server; see `swift_server`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

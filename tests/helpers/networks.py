@@ -1,7 +1,5 @@
 """Networks for tests: one whose answer is known, and real ones whose every layer counts."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

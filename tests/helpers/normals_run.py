@@ -1,7 +1,5 @@
 """Runs of `facet normals`, and the parts of one, as tests make them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipeline.errors import ReadError

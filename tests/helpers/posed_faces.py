@@ -1,7 +1,5 @@
 """Photos of ICT heads with everything known: posed faces, their points and normals, without any network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Colour profiles made in tests: matrix and curve, and grey, of version 2 of the ICC format."""
 
-from __future__ import annotations
-
 import struct
 
 ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))

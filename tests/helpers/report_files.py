@@ -1,7 +1,5 @@
 """The run.json of a report in the tests, and how its photos are read."""
 
-from __future__ import annotations
-
 from pipeline.errors import ReadError
 from pipeline.images.decode import DecodeConfig, decode_image
 

@@ -1,7 +1,5 @@
 """Builds the folder of a finished run by hand: records with faces whose geometry is known exactly."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Training rows of shaded spheres: normals that are known exactly, rendered in no time."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A face divided twice and displaced, for tests of maps and files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A recipe that is not about faces: thumbnails of the photos of a folder and their mean colour."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Decoding: every format to the same upright RGB, every broken file to an error with a code."""
 
-from __future__ import annotations
-
 import io
 import struct
 import tracemalloc

@@ -1,7 +1,5 @@
 """Decoding what cameras, scanners and editors make: profiles, few bits in many, previews, other formats."""
 
-from __future__ import annotations
-
 import io
 import struct
 import sys

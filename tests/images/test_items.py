@@ -1,7 +1,5 @@
 """What records are made of: a photo each, or the photos of a folder each."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Lists in the forms that people have them in."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from pathlib import Path

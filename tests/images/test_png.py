@@ -1,7 +1,5 @@
 """The project's own PNG files."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np

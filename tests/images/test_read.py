@@ -1,7 +1,5 @@
 """Reading of local and remote files, and the listing of remote ones."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

@@ -1,7 +1,5 @@
 """Listing of inputs."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Normals as pixels: values, bit depths, conventions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

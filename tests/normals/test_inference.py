@@ -1,7 +1,5 @@
 """Batched inference and the call from Python: independence of batches, units, masks, devices, memory."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

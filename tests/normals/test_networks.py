@@ -1,7 +1,5 @@
 """The cross-modal networks: passes, skips, the published form, cost."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`facet weights export --onnx`: the same normals in onnxruntime, metadata, missing packages."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Normals on CPUs through ONNX Runtime: as through torch, one by one, and without torch."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

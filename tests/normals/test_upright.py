@@ -1,7 +1,5 @@
 """Heads that lean: the answer turns with the photo."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

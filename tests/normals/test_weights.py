@@ -1,7 +1,5 @@
 """Registry, checks at load, saving, import of the published weights, `facet weights`."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """`facet evaluate` scores points: errors in pixels, by group, and refuses what it cannot score."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The exported network answers as torch does, says which vertices it means, and is refused when damaged."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Labels of rendered rows, their mirror images, and training crops made of them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

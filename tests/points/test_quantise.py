@@ -1,7 +1,5 @@
 """int8 layers answer nearly as fp32 ones, and `points.int8.onnx` is made like this."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

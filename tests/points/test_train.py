@@ -1,7 +1,5 @@
 """Training learns, is written down, and goes on where it stopped."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

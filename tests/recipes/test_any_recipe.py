@@ -1,7 +1,5 @@
 """Whatever the recipe: plan, kill, resume, retry, validate, status and report, on both engines."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `facet multiview` says of photos that are not those of one person, each once and upright."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Crops that recipes ask for, and the stage that cuts them."""
 
-from __future__ import annotations
-
 import io
 import pickle
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """`facet details`: its records, its stage, and whole runs."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

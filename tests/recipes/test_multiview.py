@@ -1,7 +1,5 @@
 """`facet multiview`: one head for the photos of each person."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The records of photos of faces: their schema, and what a record says of a photo that failed."""
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page on how to add a recipe: its example runs, and what it names is there."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys

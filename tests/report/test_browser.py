@@ -1,7 +1,5 @@
 """The report in a real browser: the light follows the pointer, and nothing else comes in or goes out."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 

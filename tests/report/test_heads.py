@@ -1,7 +1,5 @@
 """The page of heads in a real browser: it draws what the rasteriser draws, and moves as it is told."""
 
-from __future__ import annotations
-
 import base64
 import json
 

@@ -1,7 +1,5 @@
 """The report's numbers, choices and text, without a browser."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

@@ -1,7 +1,5 @@
 """Photos with the same bytes: computed once in their chunk, and every one has its own whole record."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest

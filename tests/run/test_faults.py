@@ -4,8 +4,6 @@ Every run here is over the same photos, some of which crash, hang or eat memory,
 bytes as `undisturbed`: one record per photo, whatever was killed meanwhile, however often.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """The child process that works on photos: what native code does there stays there."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

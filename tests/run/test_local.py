@@ -1,7 +1,5 @@
 """The main job on this machine: one row per file, resumable, and refusals that cost nothing."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

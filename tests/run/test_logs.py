@@ -1,7 +1,5 @@
 """Log lines, and the limit on failures that ends a run with its reasons."""
 
-from __future__ import annotations
-
 import json
 import logging
 import subprocess

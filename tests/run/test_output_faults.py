@@ -1,7 +1,5 @@
 """Outputs that fail: a full disk, a read-only folder, files that are gone. One clear line, and it goes on."""
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The plan of a run: every photo in exactly one place, the same cut every time."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from itertools import chain

@@ -1,7 +1,5 @@
 """`facet plan`: a plan that `facet normals` goes on from, its extension, and what a run will take."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

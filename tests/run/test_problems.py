@@ -1,7 +1,5 @@
 """Photos without a result, listed."""
 
-from __future__ import annotations
-
 import csv
 
 import pytest

@@ -1,7 +1,5 @@
 """What a run says while it goes and when it ends."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections import Counter

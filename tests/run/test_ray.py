@@ -1,7 +1,5 @@
 """The main job on Ray: the same rows as without it, on the smallest machines."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """CPU and GPU shares: everything fits at once on any cluster, or the plan is refused with the reason."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.errors import PlanError

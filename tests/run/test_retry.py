@@ -1,7 +1,5 @@
 """Trying photos again: what failed for a passing reason is done, and nothing else changes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """Parts, shards and markers: what a reader sees is whole, and doing a thing twice does it once."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

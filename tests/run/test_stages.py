@@ -1,7 +1,5 @@
 """The stages: one record per item whatever happens to it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import faulty_detector

@@ -1,7 +1,5 @@
 """What is told about a run from its folder alone, whoever works on it."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Two runs on one folder at once: the records are those of one run, whatever becomes of the other."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Validation: whatever is wrong with a shard is found and named, and what is not wrong is left alone."""
 
-from __future__ import annotations
-
 import functools
 import json
 import shutil

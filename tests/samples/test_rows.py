@@ -1,7 +1,5 @@
 """Row groups found, told by what they hold, read; bad rows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

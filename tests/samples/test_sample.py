@@ -1,7 +1,5 @@
 """Rows decoded: validity, size, landmarks, limits."""
 
-from __future__ import annotations
-
 import zlib
 
 import cv2

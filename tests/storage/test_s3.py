@@ -1,7 +1,5 @@
 """Object storage for real: a Swift server with its S3 interface, and a proxy that breaks requests to it."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Looks of rendered heads: light, relief, hair, things, photo faults, and the whole."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Training rows split, shared out, shuffled, kept."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
