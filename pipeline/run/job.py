@@ -298,7 +298,7 @@ def stoppable() -> Iterator[None]:
         if active:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+    def swallowed(unraisable: "sys.UnraisableHookArgs") -> None:
         # Python drops what is raised while it cleans up, a signal's exception too.
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             threading.Timer(0.1, again).start()
