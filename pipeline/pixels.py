@@ -1,4 +1,4 @@
-"""Pixel coordinates: x right, y down, centres of pixels at integers."""
+"""Pixels: where they are (x right, y down, centres at integers), copies of other sizes, linear light."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +25,12 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
         return image
     shrinks = width * height < image.shape[0] * image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def srgb_to_linear(values: np.ndarray) -> np.ndarray:
+    """Returns linear light in 0..1, float32, of sRGB values in 0..255 (IEC 61966-2-1)."""
+    values = np.asarray(values, np.float32) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:

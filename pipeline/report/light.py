@@ -8,6 +8,8 @@ colour of the skin, which any other light can then fall on.
 
 import numpy as np
 
+from pipeline.pixels import srgb_to_linear
+
 RIDGE = 0.02
 """Pull of all but the constant term to zero, per pixel: without it, dark brows would bend the light."""
 
@@ -19,12 +21,6 @@ def harmonics(normals: np.ndarray) -> np.ndarray:
     """
     x, y, z = np.moveaxis(np.asarray(normals, np.float32), -1, 0)
     return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], axis=-1)
-
-
-def srgb_to_linear(pixels: np.ndarray) -> np.ndarray:
-    """Returns linear light in 0..1 of 8-bit sRGB values (IEC 61966-2-1)."""
-    values = np.asarray(pixels, np.float32) / 255
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def fit_light(crop: np.ndarray, normals: np.ndarray, mask: np.ndarray) -> np.ndarray:

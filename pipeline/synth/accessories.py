@@ -1,14 +1,6 @@
 """Things before the face, in the head's own space: clouds of surface points that `strands.splat` draws.
 
-| thing | share of things |
-|---|---|
-| glasses with clear lenses | 0.42 |
-| sun glasses | 0.14 |
-| cap with a brim | 0.10 |
-| hand: fingers and palm | 0.14 |
-| microphone | 0.06 |
-| flat object: phone, card, fan | 0.08 |
-| ball, cup or other round object | 0.06 |
+Kinds of things and their shares: `KINDS`.
 """
 
 from collections.abc import Callable
@@ -16,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.pixels import srgb_to_linear
 from pipeline.synth import brush, clothes, skin
 
 POINTS = 60_000
@@ -25,22 +18,12 @@ ATTRIBUTES = 12
 OWN_SKIN = 1.0
 """Added to the roughness where the colour is a factor of the sample's own skin: its own hands."""
 
-SHARES = {
-    "glasses": 0.42,
-    "sun": 0.14,
-    "cap": 0.1,
-    "hand": 0.14,
-    "microphone": 0.06,
-    "card": 0.08,
-    "ball": 0.06,
-}
-"""Kinds of things and their shares."""
 
-
-def paint_accessory(rng: np.random.Generator, shares: dict[str, float] = SHARES) -> np.ndarray:
-    """Makes a thing of one of some kinds: (POINTS, ATTRIBUTES) float32."""
-    kind = str(rng.choice(list(shares), p=list(shares.values())))
-    parts = _MAKERS[kind](rng)
+def paint_accessory(rng: np.random.Generator, kind: str | None = None) -> np.ndarray:
+    """Makes a thing, of a kind that is drawn if not given: (POINTS, ATTRIBUTES) float32."""
+    if kind is None:
+        kind = str(rng.choice(list(KINDS), p=[share for share, _ in KINDS.values()]))
+    parts = KINDS[kind][1](rng)
     areas = np.array([part.area for part in parts])
     counts = np.floor(areas / areas.sum() * POINTS).astype(int)
     counts[0] += POINTS - counts.sum()
@@ -151,10 +134,10 @@ def _frames(rng: np.random.Generator, dark: bool) -> list[_Part]:
     """Two rims, bridge, arms, and lenses."""
     shape = _LensShape(rng.uniform(2.2, 2.8), rng.uniform(1.3, 2.2), 2 / (2 + rng.uniform(0, 6)))
     radius = float(np.exp(rng.uniform(np.log(0.05), np.log(0.17))))
-    colour = clothes.cloth_colour(rng) if rng.random() < 0.35 else skin.to_linear(rng.uniform(8, 60, 3))
+    colour = clothes.cloth_colour(rng) if rng.random() < 0.35 else srgb_to_linear(rng.uniform(8, 60, 3))
     look = {"gloss": 2.5, "roughness": float(rng.uniform(0.15, 0.4))}
     middle, top = 0.55 + shape.width + rng.uniform(0, 0.3), 3.4 - rng.uniform(0, 0.9)
-    tint = skin.to_linear(rng.uniform(4, 50, 3)) if dark else np.full(3, 0.05, np.float32)
+    tint = srgb_to_linear(rng.uniform(4, 50, 3)) if dark else np.full(3, 0.05, np.float32)
     opacity = float(rng.uniform(0.75, 0.98) if dark else rng.uniform(0.02, 0.10))
     rimless = rng.random() < 0.12
     parts: list[_Part] = []
@@ -208,7 +191,7 @@ def _cap(rng: np.random.Generator) -> list[_Part]:
 def _hand(rng: np.random.Generator) -> list[_Part]:
     """Four fingers, thumb and palm laid on a cheek, the mouth, an eye or the forehead."""
     own = rng.random() < 0.75
-    tone = np.full(3, 0.95) if own else skin.to_linear(skin.TONES[rng.integers(12)])
+    tone = np.full(3, 0.95) if own else srgb_to_linear(skin.TONES[rng.integers(12)])
     side = float(rng.choice([-1, 1]))
     place = np.array([side * rng.uniform(1.5, 6.5), rng.uniform(-6.5, 5), 0.0])
     place[2] = 12.5 - 0.07 * place[0] ** 2 + rng.uniform(0, 1.5)
@@ -243,7 +226,7 @@ def _microphone(rng: np.random.Generator) -> list[_Part]:
     head = np.array([rng.uniform(-4, 4), rng.uniform(-8, -3.5), rng.uniform(14, 19)])
     fall = np.array([rng.uniform(-0.6, 0.6), -1.0, rng.uniform(-0.3, 0.8)])
     fall /= np.linalg.norm(fall)
-    dark = skin.to_linear(rng.uniform(10, 90, 3))
+    dark = srgb_to_linear(rng.uniform(10, 90, 3))
     body = np.stack([head + fall * 2, head + fall * 18])
     return [
         _ellipsoid(head, np.eye(3) * rng.uniform(1.9, 2.8), dark, gloss=1.5, roughness=0.35, pattern=0.3),
@@ -277,12 +260,13 @@ def _ball(rng: np.random.Generator) -> list[_Part]:
     return [_ellipsoid(middle, axes, clothes.cloth_colour(rng), **look)]
 
 
-_MAKERS: dict[str, Callable[[np.random.Generator], list[_Part]]] = {
-    "glasses": lambda rng: _frames(rng, dark=False),
-    "sun": lambda rng: _frames(rng, dark=True),
-    "cap": _cap,
-    "hand": _hand,
-    "microphone": _microphone,
-    "card": _card,
-    "ball": _ball,
+KINDS: dict[str, tuple[float, Callable[[np.random.Generator], list[_Part]]]] = {
+    "glasses": (0.42, lambda rng: _frames(rng, dark=False)),  # clear lenses
+    "sun": (0.14, lambda rng: _frames(rng, dark=True)),
+    "cap": (0.1, _cap),  # with a brim
+    "hand": (0.14, _hand),  # fingers and palm
+    "microphone": (0.06, _microphone),
+    "card": (0.08, _card),  # flat object: phone, card, fan
+    "ball": (0.06, _ball),  # ball, cup or other round object
 }
+"""Kind of thing -> its share, and what makes it."""

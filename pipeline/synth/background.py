@@ -2,18 +2,7 @@
 
 A background is painted once (`paint_background`), reused a few times with other crops, mirrors, blurs and
 tints (`Backdrop`). Most are out of focus, as behind a portrait. The light of a sample does not follow its
-background: no cue of shape there.
-
-| kind | share |
-|---|---|
-| studio: plain with a soft gradient | 0.22 |
-| blobs: defocused colours | 0.2 |
-| bokeh: discs of light in the dark | 0.12 |
-| room: wall, floor, boxes, windows | 0.16 |
-| bricks or tiles | 0.08 |
-| leaves | 0.12 |
-| polygons | 0.05 |
-| noise | 0.05 |
+background: no cue of shape there. Kinds and their shares: `KINDS`.
 """
 
 from dataclasses import dataclass
@@ -28,18 +17,6 @@ from pipeline.synth import brush
 SIZE = 192
 """Side of painted backgrounds in pixels."""
 _SHAPE = (SIZE, SIZE)
-
-KINDS = {
-    "studio": 0.22,
-    "blobs": 0.2,
-    "bokeh": 0.12,
-    "room": 0.16,
-    "bricks": 0.08,
-    "leaves": 0.12,
-    "polygons": 0.05,
-    "noise": 0.05,
-}
-"""Kinds of backgrounds and their shares."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +45,12 @@ def draw_backdrop(rng: np.random.Generator) -> Backdrop:
     return Backdrop(corner.astype(np.float32), scale, mirror, tint.astype(np.float32))
 
 
-def paint_background(rng: np.random.Generator, kinds: dict[str, float] = KINDS) -> np.ndarray:
-    """Paints a background of one of some kinds: (SIZE, SIZE, 3) float32 sRGB 0..1."""
-    kind = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
-    image = np.clip(_PAINTERS[kind](rng), 0, 1).astype(np.float32)
+def paint_background(rng: np.random.Generator, kind: str | None = None) -> np.ndarray:
+    """Paints a background, of a kind that is drawn if not given: (SIZE, SIZE, 3) float32 sRGB 0..1."""
+    if kind is None:
+        shares = np.array([share for share, _ in KINDS.values()])
+        kind = str(rng.choice(list(KINDS), p=shares / sum(shares)))
+    image = np.clip(KINDS[kind][1](rng), 0, 1).astype(np.float32)
     if kind not in ("bokeh", "studio") and rng.random() < 0.75:
         image = cv2.GaussianBlur(image, (0, 0), float(np.exp(rng.uniform(np.log(1), np.log(7)))))
     image = image + 0.004 * brush.noise(rng, _SHAPE, 1.0)[..., None]
@@ -187,16 +166,17 @@ def _noise(rng: np.random.Generator) -> np.ndarray:
     return _colour(rng, 0.5) + rng.uniform(0.03, 0.2) * texture
 
 
-_PAINTERS = {
-    "studio": _studio,
-    "blobs": _blobs,
-    "bokeh": _bokeh,
-    "room": _room,
-    "bricks": _bricks,
-    "leaves": _leaves,
-    "polygons": _polygons,
-    "noise": _noise,
+KINDS = {
+    "studio": (0.22, _studio),  # plain with a soft gradient
+    "blobs": (0.2, _blobs),  # defocused colours
+    "bokeh": (0.12, _bokeh),  # discs of light in the dark
+    "room": (0.16, _room),  # wall, floor, boxes, windows
+    "bricks": (0.08, _bricks),
+    "leaves": (0.12, _leaves),
+    "polygons": (0.05, _polygons),
+    "noise": (0.05, _noise),
 }
+"""Kind of background -> its share, and what paints it."""
 
 
 def place_backgrounds(painted: Tensor, which: Tensor, numbers: dict[str, Tensor], size: int) -> Tensor:

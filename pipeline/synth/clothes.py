@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.synth import skin
+from pipeline.pixels import srgb_to_linear
 
 NONE = 99.0
 """Rim of a cap or width of a hood that is not worn."""
@@ -57,7 +57,7 @@ def draw_outfit(rng: np.random.Generator, mouth_open: float = 0.0) -> Outfit:
         hood=float(rng.uniform(6.8, 8.2)) if 0.06 < head < 0.10 else NONE,
         mask=1.0 if rng.random() < 0.03 and mouth_open <= MASK_MOUTH else 0.0,
         colour=cloth_colour(rng),
-        second=cloth_colour(rng) if rng.random() < 0.5 else skin.to_linear(_MASKS[rng.integers(4)]),
+        second=cloth_colour(rng) if rng.random() < 0.5 else srgb_to_linear(_MASKS[rng.integers(4)]),
         stripes=float(rng.uniform(0.3, 2.0)) if rng.random() < 0.2 else 0.0,
     )
 
@@ -68,7 +68,7 @@ _MASKS = np.array([(235, 236, 236), (150, 190, 215), (24, 24, 27), (120, 170, 16
 def cloth_colour(rng: np.random.Generator) -> np.ndarray:
     """Linear colour of a cloth, half of them nearly grey."""
     grey = rng.uniform(10, 240)
-    return skin.to_linear(np.clip(grey + rng.normal(0, 45 if rng.random() < 0.5 else 8, 3), 5, 245))
+    return srgb_to_linear(np.clip(grey + rng.normal(0, 45 if rng.random() < 0.5 else 8, 3), 5, 245))
 
 
 def dress(rest: Tensor, numbers: dict[str, Tensor], of: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ class Surface:
 class GBuffer:
     """Geometry of B heads at render resolution.
 
-    `dense` makes images of what is packed; coverage and depth are there as images, 0 where no surface is.
+    `dense` makes images of what is packed; depth is there as images, 0 where no surface is.
 
     Attributes:
         surface: What is seen, packed.
@@ -65,11 +65,6 @@ class GBuffer:
     def dense(self, values: Tensor, empty: float = 0.0) -> Tensor:
         """Spreads values (P, ...) of covered pixels over images (B, H, W, ...)."""
         return raster.spread(self.surface.pixel, values, self.shape, empty)
-
-    @cached_property
-    def coverage(self) -> Tensor:
-        """(B, H, W) bool: a surface is seen."""
-        return self.dense(torch.ones_like(self.surface.pixel, dtype=torch.bool))
 
     @cached_property
     def depth(self) -> Tensor:

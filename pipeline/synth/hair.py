@@ -2,18 +2,8 @@
 
 A hairdo is grown once (`Salon.grow`) and reused for a few samples; length on the photo, colour and light
 differ. A few hundred guides are combed, pulled by gravity, curled and kept outside the head; each has a clump
-of followers.
-
-| style | share | length, cm |
-|---|---|---|
-| crop | 0.22 | 0.6 .. 2.5, brushed away from the crown |
-| short | 0.22 | 2.5 .. 7, parted or brushed back or forward |
-| bob | 0.14 | 10 .. 17 |
-| long | 0.24 | 18 .. 34 |
-| back: slicked back or tied | 0.10 | 8 .. 14, tight |
-| afro and curls | 0.08 | 2 .. 9, frizzy |
-
-45 % of bobs and long hair, 40 % of short hair have a fringe; some have strands astray over the face.
+of followers. 45 % of bobs and long hair, 40 % of short hair have a fringe; some have strands astray over the
+face.
 """
 
 from dataclasses import dataclass
@@ -28,15 +18,15 @@ POINTS = 130_000
 ATTRIBUTES = 8
 """x, y, z (cm, neutral head space), tangent x, y, z, shade, tint of the strand."""
 
-_STYLES = {"crop": 0.22, "short": 0.22, "bob": 0.14, "long": 0.24, "back": 0.10, "curls": 0.08}
-_LENGTHS = {
-    "crop": (0.6, 2.5),
-    "short": (2.5, 7),
-    "bob": (10, 17),
-    "long": (18, 34),
-    "back": (8, 14),
-    "curls": (2, 9),
+_STYLES = {
+    "crop": (0.22, 0.6, 2.5),  # brushed away from the crown
+    "short": (0.22, 2.5, 7),  # parted or brushed back or forward
+    "bob": (0.14, 10, 17),
+    "long": (0.24, 18, 34),
+    "back": (0.10, 8, 14),  # slicked back or tied
+    "curls": (0.08, 2, 9),  # afro, frizzy
 }
+"""Style -> its share, shortest and longest length in cm."""
 _STEPS = 24
 _CENTRE = np.array([0.0, 3.0, 0.5])
 """Centre from which the head is star-shaped enough for hair to lie on it."""
@@ -66,8 +56,8 @@ class Style:
 
 def draw_style(rng: np.random.Generator) -> Style:
     """Draws a style."""
-    name = str(rng.choice(list(_STYLES), p=list(_STYLES.values())))
-    length = float(rng.uniform(*_LENGTHS[name]))
+    name = str(rng.choice(list(_STYLES), p=[share for share, *_ in _STYLES.values()]))
+    length = float(rng.uniform(*_STYLES[name][1:]))
     curly = name == "curls" or rng.random() < 0.25
     comb = {"crop": "crown", "back": "back", "curls": "up"}.get(name, "part")
     if name == "short":

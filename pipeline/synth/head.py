@@ -18,18 +18,6 @@ import numpy as np
 
 from pipeline.geometry.head_model import MAX_GAZE
 
-KINDS = {
-    "neutral": 0.25,
-    "smile": 0.2,
-    "talk": 0.2,
-    "random": 0.15,
-    "open": 0.07,
-    "frown": 0.06,
-    "grimace": 0.04,
-    "surprise": 0.03,
-}
-"""Kinds of expressions and their shares."""
-
 _PORTRAIT_KINDS = {"neutral": 0.6, "smile": 0.4}
 
 
@@ -72,9 +60,9 @@ def draw_expression(
 ) -> tuple[np.ndarray, str, str, np.ndarray]:
     """Draws what a face does: expression weights (53,), its kind, the state of the eyes and the gaze (2,)."""
     weights = dict.fromkeys(names, 0.0)
-    kinds = _PORTRAIT_KINDS if portrait else KINDS
+    kinds = _PORTRAIT_KINDS if portrait else {kind: share for kind, (share, _) in KINDS.items()}
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
-    _EXPRESSIONS[kind](rng, weights)
+    KINDS[kind][1](rng, weights)
     gaze = _draw_gaze(rng, portrait)
     eyes = _draw_lids(rng, weights, portrait)
     _follow_gaze(weights, gaze)
@@ -166,16 +154,17 @@ def _surprise(rng: np.random.Generator, weights: dict[str, float]) -> None:
     weights["jawOpen"] = rng.uniform(0, 0.7)
 
 
-_EXPRESSIONS = {
-    "neutral": _neutral,
-    "smile": _smile,
-    "talk": _talk,
-    "random": _random,
-    "open": _open,
-    "frown": _frown,
-    "grimace": _grimace,
-    "surprise": _surprise,
+KINDS = {
+    "neutral": (0.25, _neutral),
+    "smile": (0.2, _smile),
+    "talk": (0.2, _talk),
+    "random": (0.15, _random),
+    "open": (0.07, _open),
+    "frown": (0.06, _frown),
+    "grimace": (0.04, _grimace),
+    "surprise": (0.03, _surprise),
 }
+"""Kind of expression -> its share, and what draws it."""
 
 
 def _brows(rng: np.random.Generator, weights: dict[str, float], share: float) -> None:

@@ -8,14 +8,10 @@ from pipeline.regions import Region
 from pipeline.synth.gbuffer import GBuffer
 
 
-def surface_regions(gbuffer: GBuffer) -> Tensor:
-    """Regions (P,) uint8 of the covered pixels before hair and accessories."""
-    return triangle_regions(gbuffer.model).index_select(0, gbuffer.surface.triangle)
-
-
 def geometry_regions(gbuffer: GBuffer) -> Tensor:
     """Regions (B, H, W) uint8 of a geometry buffer: what is seen before hair and accessories."""
-    return gbuffer.dense(surface_regions(gbuffer), int(Region.BACKGROUND))
+    regions = triangle_regions(gbuffer.model).index_select(0, gbuffer.surface.triangle)
+    return gbuffer.dense(regions, int(Region.BACKGROUND))
 
 
 def project_vertices(gbuffer: GBuffer, ids: Tensor) -> tuple[Tensor, Tensor]:

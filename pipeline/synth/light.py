@@ -1,18 +1,7 @@
 """Distributions of light: soft surroundings of broad lobes, and lamps.
 
 Surroundings are up to three lobes (direction, sharpness, colour) over a constant; lamps are parallel light.
-`shading.py` and `shadows.py` put them to use.
-
-| kind (`Light.kind`) | share | what |
-|---|---|---|
-| soft | 0.26 | large frontal source, fill from all sides; also every portrait |
-| window | 0.20 | one large source from the side, dim rest |
-| overcast | 0.14 | sky from above, coloured bounce from below |
-| lamp | 0.16 | one lamp from anywhere in front, weak surroundings |
-| side | 0.08 | hard light from the side or from below |
-| back | 0.06 | light from behind, dim front |
-| coloured | 0.07 | two saturated sources |
-| sun | 0.13 | sun and blue sky |
+`shading.py` and `shadows.py` put them to use. Kinds and their shares: `KINDS`.
 
 A camera meters: each face is scaled to a mean luminance near 0.22, log-normal by 0.3 stops, of which dark and
 light skin keep a part of their difference. Nothing of the light depends on the head or its pose.
@@ -23,18 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 LOBES, LAMPS = 3, 3
-
-KINDS = {
-    "soft": 0.26,
-    "window": 0.2,
-    "overcast": 0.14,
-    "lamp": 0.16,
-    "side": 0.08,
-    "back": 0.06,
-    "coloured": 0.07,
-    "sun": 0.13,
-}
-"""Kinds of light and their shares, normalised when drawn."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +58,13 @@ def temperature(rng: np.random.Generator, spread: float = 0.12) -> np.ndarray:
 
 def draw_light(rng: np.random.Generator, portrait: bool = False) -> Light:
     """Draws the light of one sample; portraits have soft frontal light, window or overcast."""
-    shares = {"soft": 0.6, "window": 0.2, "overcast": 0.2} if portrait else KINDS
+    shares = {kind: share for kind, (share, _) in KINDS.items()}
+    if portrait:
+        shares = {"soft": 0.6, "window": 0.2, "overcast": 0.2}
     weights = np.array(list(shares.values()))
     kind = str(rng.choice(list(shares), p=weights / weights.sum()))
     side = float(rng.choice([-1, 1]))
-    sources = _SOURCES[kind](rng, side)
+    sources = KINDS[kind][1](rng, side)
     lobes = [s for s in sources if s[2] is not None][:LOBES]
     lamps = [s for s in sources if s[2] is None][:LAMPS]
     white = temperature(rng, 0.05 if portrait else 0.08)
@@ -196,13 +175,14 @@ def _sun(rng: np.random.Generator, side: float) -> list[_Source]:
     ]
 
 
-_SOURCES = {
-    "soft": _soft,
-    "window": _window,
-    "overcast": _overcast,
-    "lamp": _lamp,
-    "side": _side,
-    "back": _back,
-    "coloured": _coloured,
-    "sun": _sun,
+KINDS = {
+    "soft": (0.26, _soft),  # large frontal source, fill from all sides; also every portrait
+    "window": (0.2, _window),  # one large source from the side, dim rest
+    "overcast": (0.14, _overcast),  # sky from above, coloured bounce from below
+    "lamp": (0.16, _lamp),  # one lamp from anywhere in front, weak surroundings
+    "side": (0.08, _side),  # hard light from the side or from below
+    "back": (0.06, _back),  # light from behind, dim front
+    "coloured": (0.07, _coloured),  # two saturated sources
+    "sun": (0.13, _sun),  # sun and blue sky
 }
+"""Kind of light -> its share, normalised when drawn, and what draws its sources."""

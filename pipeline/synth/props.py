@@ -13,27 +13,20 @@ from pipeline.synth import accessories, background, hair, skin_map, wrinkles
 _KINDS = ("skin", "background", "hair", "accessory")
 """Kinds of props; the order is part of every prop, so append only."""
 
+KEPT = 16
+"""Props of each kind that are kept."""
+
 
 class Props:
     """Painted things that a few samples share: made when first asked for, kept while in use.
 
-    A prop is a function of seed, kind and key alone. With `pool` there are at most so many different props of
-    each kind: keys wrap around.
+    A prop is a function of seed, kind and key alone.
     """
 
-    def __init__(
-        self,
-        model: FaceModel,
-        seed: int,
-        device: str | torch.device = "cpu",
-        pool: int | None = None,
-        keep: int = 16,
-    ):
+    def __init__(self, model: FaceModel, seed: int, device: str | torch.device = "cpu"):
         self.model = model
         self.seed = seed
         self.device = torch.device(device)
-        self.pool = pool
-        self.keep = max(keep, pool or 0)
         self.grain = wrinkles.Grain(device)
         neutral = model.neutral.cpu()
         self._landmarks = neutral[model.landmarks.cpu()].numpy()
@@ -71,8 +64,6 @@ class Props:
     def _gather(
         self, kind: str, keys: Sequence[int], paint: Callable[[np.random.Generator], np.ndarray]
     ) -> tuple[Tensor, Tensor]:
-        if self.pool:
-            keys = [key % self.pool for key in keys]
         unique = list(dict.fromkeys(keys))
         kept = self._kept.setdefault(kind, OrderedDict())
         for key in unique:
@@ -81,6 +72,6 @@ class Props:
                 kept[key] = torch.from_numpy(paint(rng)).half().to(self.device)
             kept.move_to_end(key)
         stacked = torch.stack([kept[key] for key in unique])
-        while len(kept) > self.keep:
+        while len(kept) > KEPT:
             kept.popitem(last=False)
         return stacked, torch.tensor([unique.index(key) for key in keys], device=self.device)

@@ -11,62 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.pixels import srgb_to_linear
 from pipeline.synth import skin_map
 
-TONES = np.array(
-    [
-        (246, 217, 201),
-        (238, 202, 182),
-        (230, 188, 163),
-        (221, 174, 146),
-        (208, 158, 127),
-        (192, 141, 109),
-        (173, 122, 91),
-        (152, 103, 75),
-        (128, 84, 60),
-        (105, 67, 48),
-        (82, 52, 38),
-        (62, 40, 31),
-    ],
-    np.float32,
-)
+
+def _colours(hexadecimal: str) -> np.ndarray:
+    """Colours (N, 3) float32, sRGB 0..255."""
+    return np.array([list(bytes.fromhex(colour)) for colour in hexadecimal.split()], np.float32)
+
+
+TONES = _colours("f6d9c9 eecab6 e6bca3 ddae92 d09e7f c08d6d ad7a5b 98674b 80543c 694330 523426 3e281f")
 """sRGB albedo of skin by tone, very light to very dark."""
 
-HAIR_COLOURS = np.array(
-    [
-        (22, 18, 17),
-        (38, 29, 25),
-        (58, 42, 33),
-        (84, 60, 43),
-        (116, 82, 54),
-        (156, 118, 76),
-        (190, 156, 108),
-        (122, 60, 34),
-        (120, 116, 112),
-        (190, 188, 184),
-    ],
-    np.float32,
-)
+HAIR_COLOURS = _colours("161211 261d19 3a2a21 543c2b 745236 9c764c be9c6c 7a3c22 787470 bebcb8")
 """sRGB colours of hair: black to blond, red, grey, white."""
 
-_IRIS_COLOURS = np.array(
-    [(52, 32, 22), (72, 44, 26), (98, 66, 38), (104, 92, 54), (86, 104, 88), (98, 124, 146), (120, 132, 140)],
-    np.float32,
-)
-
-
-_LIPSTICKS = np.array(
-    [
-        (168, 40, 48),
-        (190, 70, 82),
-        (140, 52, 56),
-        (205, 110, 112),
-        (120, 30, 45),
-        (176, 96, 84),
-        (200, 60, 90),
-    ],
-    np.float32,
-)
+_IRIS_COLOURS = _colours("342016 482c1a 624226 685c36 566858 627c92 78848c")
+_LIPSTICKS = _colours("a82830 be4652 8c3438 cd6e70 781e2d b06054 c83c5a")
 
 
 @dataclass(frozen=True)
@@ -98,30 +59,24 @@ class Complexion:
     teeth: float
 
 
-def to_linear(srgb: np.ndarray) -> np.ndarray:
-    """SRGB 0..255 to linear 0..1."""
-    value = np.asarray(srgb, np.float32) / 255
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
 def draw_complexion(rng: np.random.Generator) -> Complexion:
     """Draws a complexion; women's make-up, men's beards and age are properties of maps and come on top."""
     tone = int(rng.integers(12))
     position = np.clip(tone + rng.uniform(-0.5, 0.5), 0, 11)
     srgb = np.stack([np.interp(position, np.arange(12), TONES[:, k]) for k in range(3)])
-    skin = to_linear(np.clip(srgb + rng.normal(0, 4, 3) * (1, 0.7, 1.2), 25, 250))
+    skin = srgb_to_linear(np.clip(srgb + rng.normal(0, 4, 3) * (1, 0.7, 1.2), 25, 250))
     dark = tone / 11
     choices = len(HAIR_COLOURS)
     weights = np.array([3, 3, 2, 1.5, 1.2, 1, 0.7, 0.5, 0.7, 0.5])
     weights[2:8] *= max(0.05, 1 - 1.3 * dark)
     dyed = rng.random() < 0.015
     strand = rng.uniform(20, 220, 3) if dyed else HAIR_COLOURS[rng.choice(choices, p=weights / weights.sum())]
-    hair = to_linear(strand * rng.uniform(0.75, 1.25) * rng.normal(1, 0.04, 3))
+    hair = srgb_to_linear(strand * rng.uniform(0.75, 1.25) * rng.normal(1, 0.04, 3))
     irises = np.array([3, 3, 2, 1, 1, 1.2, 0.8]) * np.where(np.arange(7) > 2, max(0.05, 1 - 1.6 * dark), 1)
-    natural = skin * to_linear(np.array([232, 176, 174]) + rng.normal(0, 10, 3))
+    natural = skin * srgb_to_linear(np.array([232, 176, 174]) + rng.normal(0, 10, 3))
     made_up = rng.random() < 0.3
     lipstick = _LIPSTICKS[rng.integers(len(_LIPSTICKS))] * rng.uniform(0.8, 1.15)
-    lips = to_linear(np.clip(lipstick, 0, 250)) if made_up else natural * 1.05
+    lips = srgb_to_linear(np.clip(lipstick, 0, 250)) if made_up else natural * 1.05
     return Complexion(
         tone=tone,
         skin=skin,
@@ -129,8 +84,8 @@ def draw_complexion(rng: np.random.Generator) -> Complexion:
         brow=np.clip(np.minimum(hair, 0.6 * skin) * rng.uniform(0.25, 0.7), 0.004, 1),
         lips=np.clip(lips, 0, 1).astype(np.float32),
         lip_strength=float(rng.uniform(0.4, 0.9) if made_up else rng.uniform(0.35, 0.85)),
-        makeup=to_linear(rng.uniform((30, 20, 30), (170, 120, 150))),
-        iris=to_linear(_IRIS_COLOURS[rng.choice(7, p=irises / irises.sum())] * rng.uniform(0.75, 1.3)),
+        makeup=srgb_to_linear(rng.uniform((30, 20, 30), (170, 120, 150))),
+        iris=srgb_to_linear(_IRIS_COLOURS[rng.choice(7, p=irises / irises.sum())] * rng.uniform(0.75, 1.3)),
         shadow=float(rng.uniform(0, 0.6) * made_up),
         liner=float(rng.uniform(0.8, 1.0) if made_up else rng.uniform(0.5, 0.85)),
         blush=float(rng.uniform(0, 0.5) * made_up),

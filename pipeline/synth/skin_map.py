@@ -17,23 +17,8 @@ import numpy as np
 
 from pipeline.synth import brush, chart, wrinkles
 
-(
-    MELANIN,
-    REDNESS,
-    LIPS,
-    BROW,
-    BEARD,
-    SCALP,
-    LINER,
-    SHADOW,
-    BLUSH,
-    SPOTS,
-    OIL,
-    CREASE,
-    HEIGHT,
-    BY_THETA,
-    BY_Y,
-) = range(15)
+MELANIN, REDNESS, LIPS, BROW, BEARD, SCALP, LINER, SHADOW, BLUSH = range(9)
+SPOTS, OIL, CREASE, HEIGHT, BY_THETA, BY_Y = range(9, 15)
 CHANNELS = 16  # one spare: rows of 32 bytes gather faster
 
 
@@ -186,31 +171,16 @@ def _beard(shape: tuple[int, int], marks: np.ndarray, rng: np.random.Generator) 
     return np.clip(grown * (0.58 + 0.5 * hairs), 0, 1)
 
 
-_HAIRLINE = np.array(
-    [
-        (0, 11.0),
-        (20, 10.8),
-        (36, 10.0),
-        (46, 8.6),
-        (55, 6.4),
-        (64, 5.0),
-        (69, 3.0),
-        (74, 1.6),
-        (80, 2.6),
-        (86, 5.0),
-        (100, 6.0),
-        (112, 3.5),
-        (120, -1.0),
-        (132, -4.5),
-        (180, -6.0),
-    ]
+_HAIRLINE = (
+    [0, 20, 36, 46, 55, 64, 69, 74, 80, 86, 100, 112, 120, 132, 180],
+    [11.0, 10.8, 10.0, 8.6, 6.4, 5.0, 3.0, 1.6, 2.6, 5.0, 6.0, 3.5, -1.0, -4.5, -6.0],
 )
-"""Angle in degrees and height in cm of the border of the scalp hair on the neutral head."""
+"""Angles in degrees and heights in cm of the border of the scalp hair on the neutral head."""
 
 
 def scalp_height(theta: np.ndarray) -> np.ndarray:
     """Height above which hair grows, cm, at angles in radians."""
-    return np.interp(np.abs(np.degrees(theta)), _HAIRLINE[:, 0], _HAIRLINE[:, 1])
+    return np.interp(np.abs(np.degrees(theta)), *_HAIRLINE)
 
 
 def _scalp(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

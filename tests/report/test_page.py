@@ -16,9 +16,10 @@ from run_folder import RADIUS, face, failed, lit_crop, no_face, ok, sphere, writ
 
 from pipeline.errors import ConfigError
 from pipeline.normals.encoding import SIGNS, decode_normals
+from pipeline.pixels import srgb_to_linear
 from pipeline.redact import shown_uri
 from pipeline.report.facts import AXES
-from pipeline.report.light import fit_light, harmonics, srgb_to_linear
+from pipeline.report.light import fit_light, harmonics
 from pipeline.report.light_rows import parse_condition
 from pipeline.report.sheet import card_of, photo_of, short_name
 from pipeline.report.spread import pace

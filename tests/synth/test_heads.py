@@ -140,7 +140,7 @@ def test_regions_of_a_frontal_face(model):
     assert len(eye) > 50
     assert y[19] < eye[:, 0].mean() < y[30]
     assert regions[0, 0] == Region.BACKGROUND
-    assert torch.equal(regions == int(Region.BACKGROUND), ~gbuffer.coverage[0])
+    assert torch.equal(regions == int(Region.BACKGROUND), gbuffer.depth[0] == 0)
     assert (regions == int(Region.NECK)).any()
 
 
