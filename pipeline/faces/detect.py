@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.config import Section
-from pipeline.faces import libfacedetection
 from pipeline.faces.custom import CustomDetector, load_detector
 from pipeline.faces.detectors import (
     CnnDetector,
@@ -21,8 +20,8 @@ from pipeline.faces.detectors import (
     to_grey,
 )
 from pipeline.faces.landmarks import Face, LandmarkPredictor
+from pipeline.faces.libfacedetection import FINEST_SIDE, LibFaceDetector
 from pipeline.faces.points import FacePoints, PointsFinder
-from pipeline.faces.window import Box
 from pipeline.images.given import AnyPhoto, as_pixels
 
 if TYPE_CHECKING:
@@ -37,11 +36,10 @@ class DetectConfig(Section):
     """Which faces are looked for, and how.
 
     Attributes:
-        mode: auto: libfacedetection (where there is no wheel of it: HOG, coarse to fine) and the points
-            network: faces at any yaw and roll. dlib: HOG, coarse to fine, and dlib's landmarks. paper: HOG at
-            full resolution, the first detection only, whatever `faces` and `min_face_size` say. cnn: dlib's
-            CNN. files: no detector, landmarks from files. custom: a detector of your own, see `detector`,
-            which alone says so.
+        mode: auto: libfacedetection and the points network: faces at any yaw and roll. dlib: HOG, coarse to
+            fine, and dlib's landmarks. paper: HOG at full resolution, the first detection only, whatever
+            `faces` and `min_face_size` say. cnn: dlib's CNN. files: no detector, landmarks from files.
+            custom: a detector of your own, see `detector`, which alone says so.
         faces: all; largest: the one with the largest box; first: the detector's most certain.
         threshold: Least score of the detector that `auto` takes for a face, 0.2..1.
         max_sigma: Largest mean uncertainty of the points of what `auto` takes for a face, in sides of the
@@ -159,18 +157,13 @@ class FaceFinder:
     ) -> list[Face]:
         found = find_all_points(
             large_enough(detections, self._config),
-            lambda detection, turn: find_points(image, self._face_box(detection), detection.roll + turn),
+            lambda detection, turn: find_points(image, detection.box, detection.roll + turn),
             self._config.max_sigma,
         )
         return [
             Face(index, detection.box, detection.score, found[detection].landmarks, found[detection])
             for index, detection in enumerate(select(list(found), self._config))
         ]
-
-    def _face_box(self, detection: Detection) -> Box:
-        if isinstance(self._detector, libfacedetection.LibFaceDetector):
-            return detection.box
-        return libfacedetection.box_like(detection.box)
 
     def _landmarks(self, grey: np.ndarray, detection: Detection) -> np.ndarray:
         if detection.landmarks is not None:
@@ -229,7 +222,7 @@ def select(detections: list[Detection], config: DetectConfig) -> list[Detection]
 
 def detector_name(config: DetectConfig) -> str:
     """Returns what finds the faces here: libfacedetection, hog, cnn, files, or a detector of one's own."""
-    if config.mode == "auto" and libfacedetection.is_available():
+    if config.mode == "auto":
         return "libfacedetection"
     return config.detector or (config.mode if config.mode in ("cnn", "files") else "hog")
 
@@ -244,9 +237,8 @@ def _build_detector(config: DetectConfig, storage: StorageConfig | None) -> Any:
         return load_detector(config.detector)
     if config.mode == "paper":
         return PaperDetector()
-    if config.mode == "auto" and libfacedetection.is_available():
-        side = min(config.max_side, libfacedetection.FINEST_SIDE)
-        return libfacedetection.LibFaceDetector(config.threshold, config.min_face_size, side)
+    if config.mode == "auto":
+        return LibFaceDetector(config.threshold, config.min_face_size, min(config.max_side, FINEST_SIDE))
     if config.mode == "cnn":
         return CnnDetector(config.cnn_side)
     return FastDetector(config.min_face_size, config.coarse_side, config.max_side, config.upsample_side)

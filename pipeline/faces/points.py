@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.device import has_fast_int8
-from pipeline.errors import WeightsError
 from pipeline.faces.window import Box, RolledWindow, head_roll, lean, window_of_box, window_of_points
+from pipeline.onnx_session import open_session
 from pipeline.weights import read_onnx
 
 SIZE = 128
@@ -75,17 +75,7 @@ class PointsFinder:
     """
 
     def __init__(self, weights: str | Path = "points"):
-        # Here, since only one way of finding faces needs it.
-        import onnxruntime
-
-        data = read_onnx(weights, int8=has_fast_int8())
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has kinds of its own for damaged files
-            raise WeightsError(f"{weights} is no network that can be run: {error}.") from error
+        self._session = open_session(read_onnx(weights, int8=has_fast_int8()), str(weights))
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, image: np.ndarray, box: Box, roll: float = 0.0, passes: int = PASSES) -> FacePoints:

@@ -11,12 +11,11 @@ import onnxruntime
 from pipeline.errors import WeightsError
 from pipeline.normals.estimated import LARGEST_LOG_CONFIDENCE, Estimated
 from pipeline.normals.parameters import graph_parameters, read_parameters
+from pipeline.onnx_session import PROVIDERS, session_options
 from pipeline.weights import WeightsFile
 
 BATCH = 8
 """Crops whose answers are stacked together."""
-
-PROVIDERS = ["CPUExecutionProvider"]
 
 SHORTEST = 1e-6
 """A raw vector shorter than this has no direction; its normal faces the viewer."""
@@ -84,7 +83,7 @@ def _unit(raw: np.ndarray) -> np.ndarray:
 def _fp32_session(weights: WeightsFile) -> onnxruntime.InferenceSession:
     graph, parameters = read_parameters(weights)
     taken = graph_parameters(graph, parameters)
-    options = _options()
+    options = session_options()
     options.add_external_initializers(
         [f"network.{name}" for name in taken],
         [onnxruntime.OrtValue.ortvalue_from_numpy(values) for values in taken.values()],
@@ -95,17 +94,10 @@ def _fp32_session(weights: WeightsFile) -> onnxruntime.InferenceSession:
 def _int8_session(weights: WeightsFile) -> onnxruntime.InferenceSession:
     entry = weights.entry
     try:
-        session = onnxruntime.InferenceSession(weights.int8, _options(), providers=PROVIDERS)
+        session = onnxruntime.InferenceSession(weights.int8, session_options(), providers=PROVIDERS)
     except Exception as error:  # onnxruntime has kinds of its own for damaged files
         raise WeightsError(f"The int8 file of {entry.name!r} cannot be run: {error}.") from error
     made_of = session.get_modelmeta().custom_metadata_map.get("weights_sha256")
     if made_of != entry.sha256:
         raise WeightsError(f"The int8 file of {entry.name!r} was made of other weights.")
     return session
-
-
-def _options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return options

