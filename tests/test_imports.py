@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     "errors pixels processes redact regions words",
-    "config device ray_cluster",
+    "config device onnx_session ray_cluster",
     "storage weights",
     "images",
     "faces run",

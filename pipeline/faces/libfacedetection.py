@@ -43,7 +43,7 @@ STRIDES = (8, 16, 32)
 """Pixels between the places of the network's three answers: for small, middling and large faces."""
 
 OVERLAP = 0.45
-"""Of answers that overlap by more than this intersection over union the surest is kept: the library's rule."""
+"""Of answers that overlap by more than this intersection over union the surest is kept, as by the library."""
 
 WEAK = 0.75
 """A resolved detection that scores less is left out beside a clear face: there it is a cloud or a bush."""

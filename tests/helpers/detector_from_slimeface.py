@@ -6,9 +6,9 @@ writes `libfacedetection.onnx` into a folder and its entry into the folder's reg
 the same in five times the time.
 
     image               (N, H, W, 3) uint8 RGB, sides multiples of 32
-    level8, 16, 32      (N, 6, H/s, W/s) float32 for strides s: logits of being a face and of the box's fit; the
-                        box's middle, in places to the right of and below this one; logarithms of its width
-                        and height in places
+    level8, 16, 32      (N, 6, H/s, W/s) float32 for strides s: logits of being a face and of the box's fit;
+                        the box's middle, in places to the right of and below this one; logarithms of its
+                        width and height in places
 """
 
 import ctypes
