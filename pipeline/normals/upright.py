@@ -13,7 +13,7 @@ from pipeline.faces.window import RolledWindow, lean, window_of_points
 Answer = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 """Normals (..., S, S, 3) float32, mask (..., S, S) uint8 and confidence (..., S, S) float32 or None."""
 
-LEANING = 20.0
+LEANING = 5.0
 """Heads that lean by more degrees are shown upright."""
 
 

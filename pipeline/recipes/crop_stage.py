@@ -28,7 +28,7 @@ class CropStage:
     """Takes items of one photo each from bytes to crops, and describes their faces.
 
     Hands on a dictionary for each face: name -> (window, encoded crop) of the further crops asked for,
-    "upright" of a head that leans, and "photo_size", the photo's width and height.
+    "upright", (window, crop) of a head that leans, and "photo_size", the photo's width and height.
 
     Args:
         decode: How to decode.
@@ -88,7 +88,7 @@ class CropStage:
         ]
         for face, found in zip(faces, handed_on, strict=True):
             if (window := upright_window(face)) is not None:
-                found["upright"] = (window, encode_quickly(upright_crop(image, window)))
+                found["upright"] = (window, upright_crop(image, window))
         detector = self._find_faces.detector_name
         return facts, [describe_face(image, face) | {"detector": detector} for face in faces], handed_on
 

@@ -50,15 +50,15 @@ class NormalsStage:
             return
         found = [face for item in items for face in item.handed_on]
         seen = [
-            face.get("upright", (None, record["crop_png"])) for face, record in zip(found, faces, strict=True)
+            face.pop("upright", None) or (None, decode_png(record["crop_png"]))
+            for face, record in zip(found, faces, strict=True)
         ]
-        estimated = self._estimate(np.stack([decode_png(crop) for _, crop in seen]))
+        estimated = self._estimate(np.stack([crop for _, crop in seen]))
         for index, face in enumerate(found):
             window = CropWindow(**faces[index]["crop_window"])
             normals, face["mask"], sure = in_photo(
                 estimated, index, seen[index][0], window, face["photo_size"]
             )
-            face.pop("upright", None)
             face["normals"] = encode_normals(normals, self._bits, self._convention)
             if self._with_confidence:
                 face["confidence"] = None if sure is None else sure.clip(0, 1e4).astype(np.float16)

@@ -4,6 +4,7 @@ python tests/helpers/against_dlib.py found PHOTO_OR_FOLDER...      faces and CPU
 python tests/helpers/against_dlib.py moved PHOTO_OR_FOLDER...      turned and mirrored photos: found, degrees
 python tests/helpers/against_dlib.py lights [HEADS]                rendered heads under 64 single lamps
 python tests/helpers/against_dlib.py renders FOLDER [COUNT]        `facet synth`'s, window=loose: by yaw
+python tests/helpers/against_dlib.py boxed FOLDER [COUNT]          the same, dlib's landmarks in auto's boxes
 python tests/helpers/against_dlib.py scan FOLDER                   of Lee Perry-Smith's head
 """
 
@@ -11,7 +12,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.faces.detect import DetectConfig, FaceFinder
-from pipeline.faces.window import head_roll, lean
+from pipeline.faces.detectors import to_grey
+from pipeline.faces.landmarks import Face, LandmarkPredictor
+from pipeline.faces.window import Box, head_roll, lean
 from pipeline.geometry.crop_camera import crop_camera
 from pipeline.images.given import as_pixels
 from pipeline.images.png import decode_png
@@ -152,9 +155,33 @@ def lights(heads: int) -> None:
             print(f"{index + 1} heads, {kind} light:", *told, flush=True)
 
 
-def renders(folder: str, count: int) -> None:
+def in_boxes(find: Callable[[np.ndarray], list[Face]]) -> Callable[[np.ndarray], list[Face]]:
+    """Returns a finder that is given the faces, and lets dlib's predictor find their landmarks."""
+    predictor = LandmarkPredictor()
+
+    def find_in_boxes(photo: np.ndarray) -> list[Face]:
+        grey = to_grey(photo)
+        return [
+            Face(face.index, face.box, face.score, predictor.fit(grey, hog_box(face.box)))
+            for face in find(photo)
+        ]
+
+    return find_in_boxes
+
+
+def hog_box(box: Box) -> Box:
+    """The square that dlib's HOG detector gives where libfacedetection gives a box: medians over 30 faces."""
+    left, top, right, bottom = box
+    side = 0.86 * (bottom - top + 1)
+    x, y = (left + right) / 2, (top + bottom) / 2 + 0.07 * (bottom - top + 1)
+    return x - side / 2, y - side / 2, x + side / 2 - 1, y + side / 2 - 1
+
+
+def renders(folder: str, count: int, boxed: bool = False) -> None:
     """Of heads that both find: error of the normals, and of the landmarks but for their mean offset."""
-    network, find = NormalsEstimator(), finders("largest")
+    network, find = NormalsEstimator(), dict[str, Callable[[np.ndarray], list[Face]]](finders("largest"))
+    if boxed:
+        find["dlib"] = in_boxes(find["auto"])
     errors: dict[str, list[list[float]]] = defaultdict(list)
     offsets: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
     hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
@@ -245,6 +272,8 @@ if __name__ == "__main__":
             lights(int(rest[0]) if rest else 4)
         case ["renders", folder, *rest]:
             renders(folder, int(rest[0]) if rest else 300)
+        case ["boxed", folder, *rest]:
+            renders(folder, int(rest[0]) if rest else 300, boxed=True)
         case ["scan", folder]:
             scan(folder)
         case _:
