@@ -33,7 +33,7 @@ class FitConfig(Section):
     """How a head is fitted."""
 
     terms: TermConfig = Field(default_factory=TermConfig)
-    identity_prior: float = Field(default=1.0, gt=0, description="weight of the prior of the identity")
+    identity_prior: float = Field(default=0.5, gt=0, description="weight of the prior of the identity")
     expression_sigma: float = Field(default=0.3, gt=0, description="spread of expression weights beforehand")
     tilt_sigma: float = Field(default=4.0, gt=0, description="degrees by which all normals may be turned")
     focal: float = Field(default=5.0, gt=0, description="focal length, in sizes of the face times 1.2")
@@ -223,7 +223,8 @@ class _Problem:
         if self.doubted[k]:
             weights = weights.model_copy(update={"points": weights.points / 20})
         if self.stage == "photometric":
-            weights = weights.model_copy(update={"points": weights.points * weights.compared_points})
+            left = {name: getattr(weights, name) * weights.compared for name in ("points", "normals")}
+            weights = weights.model_copy(update=left)
         found = point_terms(
             self.head, self.views[k], state.identity, state.views[k], config=weights, size=self.sizes[k]
         )

@@ -36,10 +36,10 @@ class TermConfig(Section):
     )
     openings: float = Field(default=1.0, ge=0, description="weight of the openings of lids and lips")
     openings_sigma: float = Field(default=0.01, gt=0, description="their standard deviation, of the face")
-    normals: float = Field(default=50.0, ge=0, description="independent normals that a whole face is worth")
+    normals: float = Field(default=150.0, ge=0, description="independent normals that a whole face is worth")
     normals_robust: float = Field(default=0.35, gt=0, description="sine of the angle that counts half")
-    compared_points: float = Field(
-        default=0.3, ge=0, description="what is left of the weight of points when photos are compared"
+    compared: float = Field(
+        default=0.3, ge=0, description="what is left of points and normals when photos are compared"
     )
     photometric: float = Field(
         default=1000.0, ge=0, description="points that the skin of a face is worth where photos agree"
