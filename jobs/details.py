@@ -1,31 +1,27 @@
 """`facet details`: a head with its wrinkles for every face in a folder or a bucket of photos."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from jobs import entry
 from jobs.export import export, export_option
-from jobs.normals import FIELDS, carry_out, given_fields, on_existing_option, run_options
+from jobs.normals import FIELDS, carry_out, on_existing_option, run_options
 from pipeline.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pipeline.run.folder import OnExisting
 
 OWN_FIELDS = {
     "detail_level": "details.level",
     "texture_size": "details.texture_size",
     "expression": "details.expression",
     "emotion": "details.emotion",
+    "action_units": "details.action_units",
 }
 """Option -> the field of the configuration that it sets, beside those of `facet normals`."""
 
 EMOTIONS = ["happy", "sad", "surprise", "fear", "anger", "disgust"]
 
 
-def action_units(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+def read_units(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
     """Reads AU12=3,AU6=2 as the configuration writes it."""
     if text is None:
         return None
@@ -42,42 +38,33 @@ def action_units(_: click.Context, __: click.Parameter, text: str | None) -> str
 @click.option("--texture-size", metavar="TEXELS", help="Side of the maps, 512 to 4096.")
 @click.option("--expression", type=click.Choice(["auto", "neutral"]), help="auto: found in the photo.")
 @click.option("--emotion", type=click.Choice(EMOTIONS), help="A hint: what all faces are known to show.")
-@click.option(
-    "--action-units", "units", metavar="AU12=3,AU6=2", callback=action_units, help="A hint, 0 to 5 each."
-)
+@click.option("--action-units", metavar="AU12=3,AU6=2", callback=read_units, help="A hint, 0 to 5 each.")
 @export_option
 @on_existing_option
 @run_options
-def command(
-    source: str,
-    output: str,
-    *,
-    units: str | None,
-    formats: tuple[str, ...] | None,
-    limit: int | None,
-    on_existing: OnExisting,
-    log_json: bool,
-    config: str | None,
-    overrides: tuple[str, ...],
-    **options: Any,
-) -> None:
+def command(source: str, output: str, **options: Any) -> None:
     """Fit a head to every face of the photos in INPUT and write it, with its maps, to OUTPUT.
 
     INPUT and OUTPUT are as in `facet normals`. A record holds for every face shape, expression, pose, camera,
     texture, displacement and normal map; `facet export` makes meshes of them.
     """
-    from pipeline.config import load_config
-    from pipeline.recipes.details import RECIPE, DetailsRun
-    from pipeline.run import logs
-    from pipeline.run.folder import RunRequest
+    carry_out_heads("details", OWN_FIELDS, source, output, **options)
 
-    logs.set_up(log_json)
-    given = given_fields(FIELDS | OWN_FIELDS, options)
-    given += [] if units is None else [f"details.action_units={units}"]
-    settings = load_config(DetailsRun, config, [*overrides, *given])
-    carry_out(RunRequest(RECIPE, source, output, settings, limit), on_existing)
+
+def carry_out_heads(
+    name: str,
+    own_fields: dict[str, str],
+    source: str,
+    output: str,
+    *,
+    formats: tuple[str, ...] | None,
+    **options: Any,
+) -> None:
+    """Carries out a run that makes heads, and writes them as files where that is asked for."""
+    carry_out(name, FIELDS | own_fields, source, output, **options)
     if formats:
-        export(output, f"{output.rstrip('/')}/heads", config, overrides, formats=formats)
+        heads = f"{output.rstrip('/')}/heads"
+        export(output, heads, options["config"], options["overrides"], formats=formats)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pipeline.errors import FacetError, FailureLimitError
 
 # All else is imported where it is used: what is mistyped is said at once.
 if TYPE_CHECKING:
-    from pipeline.run.folder import OnExisting, RunRequest
+    from pipeline.run.folder import OnExisting
 
 FIELDS = {
     "weights": "normals.weights",
@@ -69,35 +69,9 @@ def given_fields(fields: dict[str, str], options: dict[str, Any]) -> list[str]:
     ]
 
 
-def carry_out(request: RunRequest, on_existing: OnExisting) -> None:
-    """Carries a run out and says how it ended; exit code 1 when it is complete but went wrong."""
-    from pipeline.processes import leave_out_pandas
-    from pipeline.run import logs
-    from pipeline.run.job import Stopped, run
-    from pipeline.run.summary import failure_table, summarise, summarise_stopped, verdict
-
-    leave_out_pandas()
-    try:
-        result = run(request, on_existing)
-    except Stopped as stopped:
-        logs.say(summarise_stopped(stopped.counts, str(request.output)))
-        sys.exit(130)
-    except FailureLimitError as error:
-        for line in failure_table(error.counts):
-            logs.say(line)
-        raise
-    click.echo(summarise(result, str(request.output), request.recipe.item))
-    if reason := verdict(result.counts, request.recipe.item):
-        logs.complain(FacetError(reason, "run_failed"))
-        sys.exit(1)
-
-
-@click.command()
-@click.argument("source", metavar="INPUT")
-@click.argument("output")
-@on_existing_option
-@run_options
-def command(
+def carry_out(
+    name: str,
+    fields: dict[str, str],
     source: str,
     output: str,
     *,
@@ -108,6 +82,43 @@ def command(
     overrides: tuple[str, ...],
     **options: Any,
 ) -> None:
+    """Carries out a run of the recipe of a name, as the command line says, and says how it ended.
+
+    `fields` are those that `options` set. Exit code 1 when the run is complete but went wrong.
+    """
+    from pipeline.config import load_config
+    from pipeline.processes import leave_out_pandas
+    from pipeline.recipes import load_recipe
+    from pipeline.run import logs
+    from pipeline.run.folder import RunRequest
+    from pipeline.run.job import Stopped, run
+    from pipeline.run.summary import failure_table, summarise, summarise_stopped, verdict
+
+    logs.set_up(log_json)
+    recipe = load_recipe(name)
+    settings = load_config(recipe.config, config, [*overrides, *given_fields(fields, options)])
+    leave_out_pandas()
+    try:
+        result = run(RunRequest(recipe, source, output, settings, limit), on_existing)
+    except Stopped as stopped:
+        logs.say(summarise_stopped(stopped.counts, output))
+        sys.exit(130)
+    except FailureLimitError as error:
+        for line in failure_table(error.counts):
+            logs.say(line)
+        raise
+    click.echo(summarise(result, output, recipe.item))
+    if reason := verdict(result.counts, recipe.item):
+        logs.complain(FacetError(reason, "run_failed"))
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.argument("output")
+@on_existing_option
+@run_options
+def command(source: str, output: str, **options: Any) -> None:
     """Find every face of the photos in INPUT and write landmarks, crops and surface normals to OUTPUT.
 
     INPUT is a photo, a folder, a glob in quotes, a list of paths and URLs (text, CSV, JSON, Parquet), or any
@@ -115,14 +126,7 @@ def command(
     whatever the photo is like, and report/index.html. A run that was stopped goes on when the command is
     repeated.
     """
-    from pipeline.config import load_config
-    from pipeline.recipes.normals import RECIPE, NormalsRun
-    from pipeline.run import logs
-    from pipeline.run.folder import RunRequest
-
-    logs.set_up(log_json)
-    settings = load_config(NormalsRun, config, [*overrides, *given_fields(FIELDS, options)])
-    carry_out(RunRequest(RECIPE, source, output, settings, limit), on_existing)
+    carry_out("normals", FIELDS, source, output, **options)
 
 
 if __name__ == "__main__":

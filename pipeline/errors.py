@@ -1,26 +1,8 @@
 """All errors that Facet raises on purpose, each with a stable code.
 
-FacetError
-    ConfigError          config_invalid        an option or a configuration file is wrong
-    InputError           input_unreadable      the input as a whole cannot be listed or holds nothing
-    OutputError          output_unusable       the output folder is taken, read-only or full
-    PlanError            plan_impossible       the cluster cannot run what is asked
-    FailureLimitError    too_many_failures     more photos failed than the run allows
-    WeightsError         weights_invalid       weights of another architecture (also weights_unknown,
-                                                weights_missing, weights_checksum)
-    AssetsError          assets_invalid        a face model or other asset is missing or altered
-    DataError            data_invalid          training or evaluation data is empty or malformed
-    TrainingError        training_failed       loss not finite, checkpoint of another architecture
-    ImageError           image_failed          one photo; never ends a run, becomes its row's error_code
-                                               (also landmarks_invalid, detector_failed, internal_error)
-        ReadError        read_failed           (also not_found, access_denied, timeout, file_too_large)
-        DecodeError      decode_failed         (also empty_file, unsupported_format, truncated)
-        SizeError        too_many_pixels       (also too_small)
-        CrashError       crashed               ended the process that worked on it (also timeout,
-                                               out_of_memory)
-
 The command line shows a FacetError as one line and exits with 2. A code is part of the interface:
-records, reports and scripts rely on it, so it is added but never renamed.
+records, reports and scripts rely on it, so it is added but never renamed. An `ImageError` is about one photo:
+it never ends a run.
 """
 
 from typing import Any
@@ -88,7 +70,7 @@ class FailureLimitError(FacetError):
 
 
 class WeightsError(FacetError):
-    """Weights are missing, altered or of another architecture."""
+    """Weights of another architecture; also weights_unknown, weights_missing, weights_checksum."""
 
     code = "weights_invalid"
 
@@ -112,31 +94,31 @@ class TrainingError(FacetError):
 
 
 class ImageError(FacetError):
-    """One photo cannot be processed; becomes the error_code of its row."""
+    """One photo cannot be processed, as its row says; also landmarks_invalid, detector_failed, fit_failed."""
 
     code = "image_failed"
 
 
 class ReadError(ImageError):
-    """The bytes of one photo cannot be had."""
+    """The bytes of one photo cannot be had; also not_found, access_denied, timeout, file_too_large."""
 
     code = "read_failed"
 
 
 class DecodeError(ImageError):
-    """The bytes of one photo are no image that can be decoded."""
+    """The bytes of one photo cannot be decoded; also empty_file, unsupported_format, truncated."""
 
     code = "decode_failed"
 
 
 class SizeError(ImageError):
-    """A photo has too many pixels, or too few."""
+    """A photo has too many pixels; or too few: too_small."""
 
     code = "too_many_pixels"
 
 
 class CrashError(ImageError):
-    """A photo made native code crash, hang or eat memory."""
+    """A photo made native code crash; also timeout, out_of_memory."""
 
     code = "crashed"
 

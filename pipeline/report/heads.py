@@ -8,7 +8,6 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,9 @@ from markupsafe import Markup
 
 from pipeline.geometry.mesh import Topology, moved_rows
 from pipeline.geometry.mesh_files import Material, Mesh
-from pipeline.report.page import digest, environment
+from pipeline.report.page import render
 from pipeline.words import quantity
 
-_HERE = Path(__file__).parent
 _STEPS_PER_CM = 1000
 _STILL_CM = 0.005  # what moves by less is not seen
 
@@ -52,11 +50,7 @@ class HeadView:
 
 
 def head_page(heads: Sequence[HeadView]) -> str:
-    """Returns the HTML of one or more heads.
-
-    Texts are escaped by the template engine; as a second lock the page's policy lets a browser run only its
-    own script and load nothing but data URIs.
-    """
+    """Returns the HTML of one or more heads."""
     first = heads[0].mesh
     data: dict[str, Any] = {
         "perCm": _STEPS_PER_CM,
@@ -66,22 +60,15 @@ def head_page(heads: Sequence[HeadView]) -> str:
         "targets": {name: _sparse(offsets) for name, offsets in first.targets.items() if offsets.any()},
         "heads": [_head(head) for head in heads],
     }
-    style = "".join((_HERE / name).read_text("utf-8") for name in ("report.css", "heads.css"))
-    script = (_HERE / "heads.js").read_text("utf-8")
-    return (
-        environment()
-        .get_template("heads.html")
-        .render(
-            headline=quantity(len(heads), "head"),
-            heads=heads,
-            photos=[_data_uri(head.photo) for head in heads],
-            targets=_grouped(data["targets"]),
-            data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
-            style=Markup(style),
-            script=Markup(script),
-            style_hash=digest(style),
-            script_hash=digest(script),
-        )
+    return render(
+        "heads.html",
+        ["report.css", "heads.css"],
+        "heads.js",
+        headline=quantity(len(heads), "head"),
+        heads=heads,
+        photos=[_data_uri(head.photo) for head in heads],
+        targets=_grouped(data["targets"]),
+        data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
     )
 
 

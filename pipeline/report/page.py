@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -35,46 +36,41 @@ def render_page(
 ) -> str:
     """Returns the HTML.
 
-    Every text from outside is escaped by the template engine. As a second lock the page's security
-    policy lets a browser run only the one script and the one style sheet that carry the right digest,
-    and load nothing but data URIs.
-
     `worst` has faces by the reason they are shown for, `selection` the conditions that all this meets, "" for
     a whole run, `seen` counts the photos that `spreads` and `worst` are of, `heads` is the page of heads
     beside this one, if there is one, and `item` what a record is of.
     """
-    style, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "relight.js").read_text("utf-8")
     word = "in" if item == "photo" else "of"
     problems = sorted(tally.problems.values(), key=lambda problem: (-problem.count, problem.code))
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            headline=f"{quantity(tally.faces, 'face')} {word} {quantity(tally.photos, item)}",
-            item=item,
-            items=plural(item),
-            run=run,
-            tally=tally,
-            cards=cards,
-            shown=len(cards),
-            faceless=faceless,
-            problems=problems,
-            alerts=alerts,
-            worst=worst,
-            spreads=spreads,
-            seen=seen,
-            selection=selection,
-            heads=heads,
-            style=Markup(style),
-            script=Markup(script),
-            style_hash=digest(style),
-            script_hash=digest(script),
-        )
+    return render(
+        "page.html",
+        ["report.css"],
+        "relight.js",
+        headline=f"{quantity(tally.faces, 'face')} {word} {quantity(tally.photos, item)}",
+        item=item,
+        items=plural(item),
+        run=run,
+        tally=tally,
+        cards=cards,
+        shown=len(cards),
+        faceless=faceless,
+        problems=problems,
+        alerts=alerts,
+        worst=worst,
+        spreads=spreads,
+        seen=seen,
+        selection=selection,
+        heads=heads,
     )
 
 
-def environment() -> jinja2.Environment:
-    """Templates of this folder: every text is escaped, a missing value is an error."""
+def render(template: str, styles: list[str], script: str, **values: Any) -> str:
+    """Returns the HTML of a template of this folder, with style sheets and a script of it.
+
+    Every text from outside is escaped by the template engine. As a second lock the page's security
+    policy lets a browser run only the one script and the one style sheet that carry the right digest,
+    and load nothing but data URIs.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -84,13 +80,19 @@ def environment() -> jinja2.Environment:
     )
     environment.filters["uri"] = shown_uri
     environment.filters["shortened"] = _shortened
-    return environment
+    texts = {
+        "style": "".join((_HERE / name).read_text("utf-8") for name in styles),
+        "script": (_HERE / script).read_text("utf-8"),
+    }
+    for name, text in texts.items():
+        values |= {name: Markup(text), f"{name}_hash": _digest(text)}
+    return environment.get_template(template).render(values)
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
 
 
-def digest(text: str) -> str:
+def _digest(text: str) -> str:
     """What the page's security policy calls a script or a style sheet."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

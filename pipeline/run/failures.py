@@ -17,19 +17,12 @@ def check_failures(counts: Counts, config: EngineConfig) -> None:
         FailureLimitError: There are more failures than allowed.
     """
     limit = config.max_failures
-    if limit is None or not is_exceeded(counts, limit):
+    if limit is None:
         return
-    raise FailureLimitError(
-        f"{counts.failures:,} of {counts.records:,} failed, and engine.max_failures is {limit}. What "
-        "is committed stays valid; with a higher limit the same command goes on.",
-        counts=counts,
-    )
-
-
-def is_exceeded(counts: Counts, limit: str) -> bool:
-    """Whether there are more failures than a limit such as "5%" or "200" allows."""
-    if limit.endswith("%"):
-        return (
-            counts.records >= SHARE_COUNTS_FROM and counts.failures > counts.records * float(limit[:-1]) / 100
+    most = int(limit) if limit.isdigit() else counts.records * float(limit[:-1]) / 100
+    if counts.failures > most and (limit.isdigit() or counts.records >= SHARE_COUNTS_FROM):
+        raise FailureLimitError(
+            f"{counts.failures:,} of {counts.records:,} failed, and engine.max_failures is {limit}. What "
+            "is committed stays valid; with a higher limit the same command goes on.",
+            counts=counts,
         )
-    return counts.failures > int(limit)

@@ -192,7 +192,7 @@ class Child:
             FacetError: It says why it never will.
         """
         if not self._ready:
-            answer = self._exchange(None, START_SECONDS)
+            answer = self.ask(None, START_SECONDS)
             if isinstance(answer, FacetError):
                 raise answer
             self._ready = answer is None
@@ -202,33 +202,12 @@ class Child:
         """Sends a message and waits for the answer.
 
         Args:
-            message: What to send.
+            message: What to send; None: nothing, an answer comes of itself.
             seconds: Time for the answer, after which the process is killed; None: any.
 
         Returns:
             The answer, or `DIED`; the process has ended then.
         """
-        return self._exchange(message, seconds)
-
-    def ending(self) -> str:
-        """Returns how the process ended, in words."""
-        status = self.returncode
-        if status is None:
-            return "running"
-        if status >= 0:
-            return f"exit status {status}"
-        try:
-            return signal.Signals(-status).name
-        except ValueError:
-            return f"signal {-status}"
-
-    def last_words(self) -> list[str]:
-        """Returns the last lines that it wrote to stderr."""
-        size = os.fstat(self._stderr.fileno()).st_size
-        text = os.pread(self._stderr.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
-        return [line.strip() for line in text.splitlines() if line.strip()]
-
-    def _exchange(self, message: Any, seconds: float | None) -> Any:
         timer = threading.Timer(seconds, self._kill_late) if seconds is not None else None
         try:
             if timer:
@@ -248,6 +227,24 @@ class Child:
             if timer and timer.ident is not None:  # an interrupt may come before it has begun
                 timer.cancel()
                 timer.join()  # from here on nothing kills the process any more
+
+    def ending(self) -> str:
+        """Returns how the process ended, in words."""
+        status = self.returncode
+        if status is None:
+            return "running"
+        if status >= 0:
+            return f"exit status {status}"
+        try:
+            return signal.Signals(-status).name
+        except ValueError:
+            return f"signal {-status}"
+
+    def last_words(self) -> list[str]:
+        """Returns the last lines that it wrote to stderr."""
+        size = os.fstat(self._stderr.fileno()).st_size
+        text = os.pread(self._stderr.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
+        return [line.strip() for line in text.splitlines() if line.strip()]
 
     def _wait_for_end(self) -> None:
         try:
