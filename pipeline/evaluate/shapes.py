@@ -13,10 +13,7 @@ similarity alignment flatter a mean-like face: read them beside those of the mea
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
-
-from pipeline.geometry import raster
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,41 +177,3 @@ def _shift(points: np.ndarray, start: Alignment) -> np.ndarray:
     """Translation that keeps the points' middle where `start` puts it, at scale 1."""
     middle = points.mean(0)
     return start(middle[None])[0] - start.rotation @ middle
-
-
-def normal_image(
-    vertices_camera: np.ndarray,
-    triangles: np.ndarray,
-    normals: np.ndarray,
-    *,
-    focal: float,
-    centre: np.ndarray,
-    width: int,
-    height: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the normals of a mesh as the camera sees them.
-
-    Args:
-        vertices_camera: (V, 3) cm.
-        triangles: (T, 3), counter-clockwise seen from outside.
-        normals: (V, 3) unit vertex normals in camera space.
-        focal: Focal length in pixels.
-        centre: (2,) principal point in pixels.
-        width: Columns of the image.
-        height: Rows.
-
-    Returns:
-        (H, W, 3) float32 unit normals, 0 where nothing is seen, and (H, W) bool where something is.
-    """
-    depth = -vertices_camera[:, 2]
-    pixels = centre + focal * vertices_camera[:, :2] * [1, -1] / depth[:, None]
-    nearness = np.where(depth > 1, 1 / np.maximum(depth, 1), 0)
-    points = torch.from_numpy(np.concatenate([pixels, nearness[:, None]], 1).astype(np.float32))[None]
-    faces = torch.from_numpy(np.asarray(triangles, np.int64))
-    with torch.inference_mode():
-        fragments = raster.rasterize(points, faces, height, width)
-        corners, weights = raster.barycentrics(fragments, points, faces)
-        table = torch.from_numpy(np.asarray(normals, np.float32))[None]
-        found = torch.nn.functional.normalize(raster.interpolate(corners, weights, table), dim=-1)
-        image = fragments.dense(found)[0].numpy()
-    return image, np.asarray(np.abs(image).sum(-1) > 0)

@@ -4,18 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from posed_faces import SIDE, camera, take
+from posed_faces import SIDE, camera, normal_map, take
 
 from pipeline.details.displace import DisplaceConfig, displace
 from pipeline.details.grid import face_grid, make_grid
 from pipeline.evaluate.metrics import angular_error
-from pipeline.evaluate.shapes import best_alignment, normal_image
+from pipeline.evaluate.shapes import best_alignment
 from pipeline.fitting.fit import fit_views
 from pipeline.fitting.head import fit_head
 from pipeline.fitting.observe import normals_of_quads
-from pipeline.fitting.views import NormalMap
 from pipeline.geometry.head_model import load_face_model
-from pipeline.pixels import scale_points
 
 LONG = DisplaceConfig(screening=30.0, iterations=(1500, 800, 300))
 """Next to no screening: all that the normals say."""
@@ -38,20 +36,7 @@ def photo_of(vertices, quads, state, window=14.0):
     """Normal map of a surface in camera space."""
     size = window * state.focal / -state.position[2]
     left, top = state.centre - size / 2
-    scale = SIDE / size
-    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    image, there = normal_image(
-        vertices,
-        triangles,
-        normals_of_quads(vertices, quads),
-        focal=state.focal * scale,
-        centre=scale_points(state.centre - [left, top], scale),
-        width=SIDE,
-        height=SIDE,
-    )
-    empty = NormalMap(image, there * 1000.0, left, top, size)
-    normals = (image @ empty.to_camera(state.focal, state.centre)).astype(np.float32)
-    return replace(empty, normals=normals)
+    return normal_map(vertices, quads, state, (left, top, size))
 
 
 @pytest.mark.parametrize("shape", ["plane", "sphere"])

@@ -58,21 +58,3 @@ def test_a_bulge_is_measured(mesh, scan):
         shapes.score(p, scan.normals[scan.tree.query(points)[1]], scan, start) for p in (points, bulge)
     )
     assert raised["similarity_p90"] > plain["similarity_p90"] + 0.8
-
-
-def test_a_drawn_sphere_faces_the_camera():
-    vertices, triangles = hill()
-    vertices = vertices * [1, 1, 0] + [0, 0, -50]
-    image, there = shapes.normal_image(
-        vertices,
-        triangles,
-        np.tile([0, 0, 1.0], (len(vertices), 1)),
-        focal=200.0,
-        centre=np.array([31.5, 31.5]),
-        width=64,
-        height=64,
-    )
-    assert there[12:52, 12:52].all()
-    assert not there[0].any()
-    np.testing.assert_allclose(image[there], np.tile([0, 0, 1], (there.sum(), 1)), atol=1e-6)
-    assert there.sum() == pytest.approx((10 / 50 * 200) ** 2, rel=0.06)

@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from posed_faces import camera, take
+from posed_faces import camera, draw, take
 
 from pipeline.evaluate.metrics import rotation_angle
-from pipeline.evaluate.shapes import normal_image
 from pipeline.fitting.fit import fit_views
 from pipeline.fitting.head import fit_head
 from pipeline.fitting.photometric import choose_pairs, pair_terms
 from pipeline.fitting.views import Picture
 from pipeline.geometry.head_model import load_face_model
-from pipeline.pixels import scale_points
 
 SIDE = 320
 
@@ -29,17 +27,8 @@ def freckled(head, photo, seed=0, exposure=1.0):
     first, second = np.clip(np.sin(head.neutral @ waves.T).reshape(-1, 2, 30).mean(2).T * 6, -0.7, 0.7)
     colours = np.stack([np.exp(first), np.exp(second), np.ones(len(first))], 1)
     size = photo.view.normals.size
-    scale = SIDE / size
-    corner = np.array([photo.view.normals.left, photo.view.normals.top])
-    image, _ = normal_image(
-        photo.vertices,
-        head.triangles,
-        colours,
-        focal=photo.truth.focal * scale,
-        centre=scale_points(photo.truth.centre - corner, scale),
-        width=SIDE,
-        height=SIDE,
-    )
+    corner = photo.view.normals.left, photo.view.normals.top
+    image, _ = draw(photo.vertices, head.quads, colours, photo.truth, (*corner, size), SIDE)
     pixels = np.clip(image * 200 * exposure, 0, 255).astype(np.uint8)
     return replace(photo.view, picture=Picture(pixels, *corner, size))
 

@@ -118,11 +118,11 @@ def test_photo_that_breaks_the_process_costs_only_itself(caplog):
 def test_photo_is_tried_so_often_and_no_more(attempts, monkeypatch):
     asked = []
     ask = isolate.Child.ask
-    monkeypatch.setattr(isolate.Child, "ask", lambda *arguments: asked.append(1) or ask(*arguments))
+    monkeypatch.setattr(isolate.Child, "ask", lambda *given: asked.append(given[1]) or ask(*given))
     cropper = isolated(attempts=attempts)
     with pytest.raises(CrashError):
         crop(cropper, bad("segfault"))
-    assert len(asked) == attempts
+    assert sum(message is not None for message in asked) == attempts
     cropper.close()
 
 
