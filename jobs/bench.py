@@ -21,7 +21,7 @@ FILE_WIDTH = 160
     "--photos", metavar="DIR", type=click.Path(path_type=Path), help="Folder of photos to measure with."
 )
 @click.option(
-    "--count", default=1000, show_default=True, type=click.IntRange(4), help="Photos of a whole run."
+    "--count", default=400, show_default=True, type=click.IntRange(4), help="Photos of a whole run."
 )
 @click.option("--weights", metavar="NAME", default=DEFAULT, show_default=True, help="Weights of the network.")
 @click.option("--scale", is_flag=True, help=f"Measure {', '.join(SCALE_PARTS)}.")
@@ -39,8 +39,8 @@ def command(
 
     \b
     stages           the way of a photo on one core, all cores at work
-    local, ray       whole runs of `facet normals`: rate, start-up, CPU time, memory
     baseline         the paper's way, one photo at a time
+    local, ray       whole runs of `facet normals`: rate, start-up, CPU time, memory
     memory           the same runs over 200 and over 2,000 photos
     heads            fit, displacement, maps and GLB of a face
     synth, train     rendering and training
@@ -48,7 +48,8 @@ def command(
     overhead         the Ray engine with nothing to do
     workers          the Ray engine with many pretended workers
 
-    Without PARTS: stages to baseline. With --scale: plan to workers. Let nothing else run meanwhile.
+    Without PARTS: stages to ray, in some minutes. With --scale: plan to workers. Let nothing else run
+    meanwhile. Each figure is told as it is measured, and all of them in tables at the end.
     """
     from rich.console import Console
 
@@ -62,7 +63,7 @@ def command(
             parts = tuple(part for part in parts if part != "baseline")
     options = BenchOptions(parts, photos, count, weights)
     with tempfile.TemporaryDirectory(prefix="facet-bench-") as folder:
-        report = run_bench(options, Path(folder), lambda part: err.print(f"measuring {part} ..."))
+        report = run_bench(options, Path(folder), lambda line: err.print(line, highlight=False))
     console = Console()
     report.print(console if console.is_terminal else Console(width=FILE_WIDTH))
     if json_file:

@@ -89,9 +89,9 @@ def work_times(out: Path) -> tuple[float, float]:
 
 
 def job_command(engine: str, photos: Path, out: Path, weights: str) -> list[str]:
-    """Returns the command line of the main job."""
-    command = [sys.executable, "-m", "jobs.normals", str(photos), str(out)]
-    return [*command, "--engine", engine, "--weights", weights]
+    """Returns the command line of the main job; also few photos are shared out among processes."""
+    command = [sys.executable, "-m", "jobs.normals", str(photos), str(out), "--engine", engine]
+    return [*command, "--weights", weights, "--set", "engine.in_process_up_to=0"]
 
 
 def write_list(photos: Sequence[Path], count: int, folder: Path) -> Path:

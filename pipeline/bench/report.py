@@ -71,6 +71,14 @@ class Report:
         }
         return {title: rows for title, rows in tables.items() if rows}
 
+    def lines(self) -> list[str]:
+        """Returns each row in a line of its own, for telling it as soon as it is measured."""
+        return [
+            f"{title}: " + ", ".join(f"{_words(name)} {_text(value)}" for name, value in row.items() if value)
+            for title, rows in self.tables().items()
+            for row in rows
+        ]
+
     def _end_to_end(self) -> Rows:
         rows = [self._engine_row(run) for run in self.engines]
         if self.baseline:

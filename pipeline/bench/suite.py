@@ -1,6 +1,6 @@
 """The benchmark from top to bottom: which parts there are and what each measures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ DISTINCT = {"portraits": 48, "phone": 12, "groups": 12}
 SHARE = {"phone": 0.2, "groups": 0.2}
 """Photos of a whole run, as a share of `BenchOptions.count`: these take longer."""
 
-FEWEST = 200
-"""Photos of a whole run all the same: of fewer the shorter run would be worked on in one process."""
+FEWEST = 48
+"""Photos of a whole run all the same."""
 
 MANY = 2000
 """Photos of a run whose memory is compared with that of a short one."""
@@ -49,12 +49,12 @@ class BenchOptions:
 
     parts: Sequence[str] = DEFAULT_PARTS
     photos: Path | None = None
-    count: int = 1000
+    count: int = 400
     weights: str = DEFAULT
 
 
-def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None]) -> Report:
-    """Measures the parts that are asked for, one after the other.
+def run_bench(options: BenchOptions, folder: Path, tell: Callable[[str], None]) -> Report:
+    """Measures the parts that are asked for, one after the other; `tell` gets each figure as it is measured.
 
     Raises:
         FacetError: A part cannot run: no photos, no weights, no head model.
@@ -64,19 +64,30 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
     parts = list(options.parts)
     if "workers" in parts and "stages" not in parts[: parts.index("workers")]:
         parts.insert(0, "stages")  # pretended workers sleep for as long as these take
+    told: set[str] = set()
+
+    def tell_news() -> None:
+        for line in report.lines():
+            if line not in told:
+                told.add(line)
+                tell(line)
+
     photos: dict[str, list[Path]] = {}
     if {"stages", "baseline", "heads", "memory", *ENGINES} & set(parts):
         photos = _photos(options, folder)
         report.photos = [{"kind": kind, **_describe(files)} for kind, files in photos.items()]
     for part in parts:
-        on_part(part)
+        tell(f"measuring {part} ...")
         first = next(iter(photos.values()), [])
         if part == "stages":
             for kind, files in photos.items():
                 listing = write_list(files, len(files), folder / kind)
                 report.stages[kind] = measure_stages(listing, folder / f"{kind}-stages", weights, cores)
+                tell_news()
         elif part in (*ENGINES, "memory"):
-            report.engines += _whole_runs(part, photos, options, folder)
+            for run in _whole_runs(part, photos, options, folder):
+                report.engines.append(run)
+                tell_news()
         elif part == "baseline":
             report.baseline = measure_baseline(first[:BASELINE_PHOTOS], folder)[0]
         elif part == "heads":
@@ -93,12 +104,13 @@ def run_bench(options: BenchOptions, folder: Path, on_part: Callable[[str], None
         else:
             seconds = {stage.name: 1 / stage.per_second for stage in next(iter(report.stages.values()), [])}
             report.figures[part] = measure_scale(part, seconds, cores, folder)
+        tell_news()
     return report
 
 
 def _whole_runs(
     part: str, photos: dict[str, list[Path]], options: BenchOptions, folder: Path
-) -> list[EngineRun]:
+) -> Iterator[EngineRun]:
     if part == "memory":
         kind, files = next(iter(photos.items()))
         runs = [(engine, kind, files, MANY) for engine in ENGINES]
@@ -109,7 +121,8 @@ def _whole_runs(
             else (part, kind, files, options.count)
             for kind, files in photos.items()
         ]
-    return [measure_engine(*run, folder / part, options.weights) for run in runs]
+    for run in runs:
+        yield measure_engine(*run, folder / part, options.weights)
 
 
 def _photos(options: BenchOptions, folder: Path) -> dict[str, list[Path]]:

@@ -180,9 +180,17 @@ def weights_file(weights, tmp_path_factory) -> Path:
 @pytest.mark.timeout(600)  # two whole commands
 def test_whole_runs_are_measured(photos, weights_file, tmp_path):
     options = BenchOptions(("local", "stages"), photos[0].parent, count=4, weights=str(weights_file))
-    parts = []
-    report = run_bench(options, tmp_path, parts.append)
-    assert parts == ["local", "stages"]
+    told = []
+    report = run_bench(options, tmp_path, told.append)
+    stages = "Stages on one core, all at work"
+    assert [line.split(":")[0] for line in told] == [
+        "measuring local ...",
+        "Photos",
+        "End to end",
+        "measuring stages ...",
+        stages,
+        "End to end",  # beside the stages, now
+    ]
     assert report.photos[0]["distinct"] == len(photos)
     (run,) = report.engines
     assert (run.engine, run.kind, run.images) == ("local", "yours", (1, 4))
@@ -214,7 +222,7 @@ def test_lists_repeat_photos_under_distinct_names(photos, tmp_path):
     assert write_list(photos, 10, tmp_path) == listing, "writing it again changes nothing"
     command = job_command("local", listing, tmp_path / "out", "compact")
     assert command[1:5] == ["-m", "jobs.normals", str(listing), str(tmp_path / "out")]
-    assert command[5:] == ["--engine", "local", "--weights", "compact"]
+    assert command[5:9] == ["--engine", "local", "--weights", "compact"]
 
 
 def test_a_run_that_lost_photos_is_an_error(tmp_path):
