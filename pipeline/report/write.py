@@ -21,9 +21,9 @@ from pipeline.report.sheet import (
 from pipeline.report.spread import pace
 from pipeline.report.tally import Place, read_rows, some_shards, tally_records
 from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
+from pipeline.run.recipe import PAGE
 from pipeline.storage.store import Store
 
-PAGE = "report/index.html"
 HEADS = "heads.html"
 """The page beside it that a run of heads has."""
 

@@ -37,7 +37,7 @@ OnExisting = Literal["resume", "fail", "overwrite"]
 LEAST_FREE_BYTES = 64 << 20
 """A disk with less room than this is full."""
 
-RELISTED_PHOTOS = 100_000
+RELISTED_PHOTOS = 10_000
 """The whole input of a resumed run is listed again, to find new photos, unless it is larger than this."""
 
 Say = Callable[[str], None]
@@ -267,14 +267,17 @@ def _planned(run: RunFolder) -> Planned:
     return Planned(run.plan, left, run.listing.notes.lines())
 
 
-def check_input(run: RunFolder) -> None:
+def check_input(run: RunFolder, say: Say) -> None:
     """Checks that the input of a run that goes on holds no photos that are not in its plan.
 
     Raises:
         OutputError: It does.
     """
     plan = run.plan
-    if plan is None or run.request.limit is not None or plan.images > RELISTED_PHOTOS:
+    if plan is None or run.request.limit is not None:
+        return
+    if plan.images > RELISTED_PHOTOS:
+        say("The input was not listed again, being large: `facet plan --extend` adds what is new in it.")
         return
     new = NewItems(run.store, plan, run.items())
     first = None

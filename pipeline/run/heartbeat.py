@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from pipeline.errors import FacetError
+from pipeline.run.pace import Pace
 from pipeline.storage.store import SCRATCH, UNFINISHED, Store, drop_scratch
 
 PREFIX = f"{UNFINISHED}alive-"
@@ -36,6 +37,7 @@ class Sign:
         phase: What it does.
         began: When, as an ISO time in UTC.
         images: Photos that it has done.
+        pace: How quickly; None before one is done.
         worked: When it last had one done.
         time: When it said so.
     """
@@ -46,12 +48,17 @@ class Sign:
     phase: str
     began: str
     images: int
+    pace: Pace | None
     worked: str
     time: str
 
     def age(self, now: datetime) -> float:
         """Returns the seconds since it said so."""
         return (now - datetime.fromisoformat(self.time)).total_seconds()
+
+    def idle(self, now: datetime) -> float:
+        """Returns the seconds since it last had a photo done, or began with something else."""
+        return max(0.0, (now - datetime.fromisoformat(self.worked)).total_seconds())
 
     def is_alive(self, now: datetime) -> bool:
         """Whether the session still gives signs."""
@@ -65,7 +72,7 @@ class Heartbeat:
         now = _now()
         self._store = store
         self._interval = interval
-        self._sign = Sign(session, platform.node(), os.getpid(), LISTING, now, 0, now, now)
+        self._sign = Sign(session, platform.node(), os.getpid(), LISTING, now, 0, None, now, now)
         self._name = f"{SCRATCH}/{PREFIX}{session}.json"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="facet-heartbeat")
@@ -85,10 +92,10 @@ class Heartbeat:
         """Notes what the session does from now on; said with the next sign."""
         self._sign = replace(self._sign, phase=phase, worked=_now())
 
-    def add(self, images: int) -> None:
-        """Notes that photos are done."""
+    def add(self, images: int, pace: Pace | None) -> None:
+        """Notes that photos are done, and how quickly."""
         sign = self._sign
-        self._sign = replace(sign, phase=WORKING, images=sign.images + images, worked=_now())
+        self._sign = replace(sign, phase=WORKING, images=sign.images + images, pace=pace, worked=_now())
 
     def _beat(self) -> None:
         while True:
@@ -105,10 +112,11 @@ def read_signs(store: Store) -> list[Sign]:
     signs = []
     for name in store.names(SCRATCH):
         if name.startswith(PREFIX):
-            with suppress(ValueError, TypeError, FileNotFoundError, FacetError):
-                signs.append(Sign(**json.loads(store.read(f"{SCRATCH}/{name}"))))
+            with suppress(ValueError, TypeError, KeyError, FileNotFoundError, FacetError):
+                values = json.loads(store.read(f"{SCRATCH}/{name}"))
+                signs.append(Sign(**values | {"pace": values["pace"] and Pace(**values["pace"])}))
     return sorted(signs, key=lambda sign: sign.time, reverse=True)
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -36,9 +36,10 @@ from pipeline.run.folder import (
     plan_run,
 )
 from pipeline.run.markers import add_up, check_files, committed_shards, read_markers
+from pipeline.run.pace import Pace
 from pipeline.run.plan import file_names, leftovers, read_plan
 from pipeline.run.progress import Progress
-from pipeline.run.recipe import Recipe
+from pipeline.run.recipe import PAGE, Recipe
 from pipeline.run.state import finished, read_state, write_state
 from pipeline.run.work import Work
 from pipeline.storage.store import RETRY, SCRATCH, Store, drop_scratch
@@ -97,13 +98,15 @@ def run(
     try:
         with stoppable(), session.heartbeat:
             session.prepare()
-            try:
-                session.work()
-            except FacetError as error:
-                with suppress(FacetError):  # the storage may be what failed
-                    session.end("failed", error)
-                raise
-            counts = session.end("complete")
+            counts = session.complete_before()
+            if counts is None:
+                try:
+                    session.work()
+                except FacetError as error:
+                    with suppress(FacetError):  # the storage may be what failed
+                        session.end("failed", error)
+                    raise
+                counts = session.end("complete")
             session.tidy()
             return session.result(counts, session.report())
     except (KeyboardInterrupt, SystemExit):
@@ -132,14 +135,22 @@ class Session:
             plan = plan_run(run)
         else:
             plan = run.plan
-            check_input(run)
-        check_space(run.store, plan.images * run.request.recipe.record.bytes_per_photo, self._say)
+            check_input(run, self._say)
         for note in run.state["notes"]:
             self._say(note)
         # But for that of a retry, which may be alive, and which the markers do not tell that it is done.
         names = [name for name in run.store.names(SCRATCH) if not name.startswith(RETRY)]
         scratch = [f"{SCRATCH}/{name}" for name in names]
         self._leftovers = [*scratch, *leftovers(run.store, plan)]
+
+    def complete_before(self) -> Counts | None:
+        """Returns what the run adds up to where an earlier session has ended it, and nothing came after."""
+        run = self.run
+        if run.earlier != "complete" or run.plan is None or pending_shards(run.store, run.plan):
+            return None
+        done = read_markers(run.store, set(range(run.plan.shards)))
+        check_files(run.store, done)
+        return add_up(done)
 
     def work(self) -> None:
         """Does all shards that are not committed, also those that are planned meanwhile."""
@@ -153,7 +164,9 @@ class Session:
             before = add_up(done)
             if before.images and pending:
                 self._say(f"{before.images:,} of {plan.images:,} photos are done; going on with the others.")
-            run.state["engine"] = choose_engine(run.request.config.engine, plan.images - before.images)
+            left = plan.images - before.images
+            check_space(store, left * run.request.recipe.record.bytes_per_photo, self._say)
+            run.state["engine"] = choose_engine(run.request.config.engine, left)
             self._save()
             logs.event(
                 "run_started",
@@ -179,21 +192,26 @@ class Session:
                 return
             run.plan = later
 
-    def _note(self, counts: Counts) -> None:
+    def _note(self, counts: Counts, pace: Pace | None) -> None:
         if not self._done.images:
             began = datetime.now(UTC) - timedelta(seconds=sum(counts.seconds.values()))
             self.run.state["session_at_work"] = began.isoformat(timespec="milliseconds")
         self._done += counts
-        self.heartbeat.add(counts.images)
+        self.heartbeat.add(counts.images, pace)
         if self._watch:
             self._watch(counts)
 
     def report(self) -> str | None:
-        """Writes the page of the run, and returns where it is."""
+        """Writes the page of the run, where it does not show all that is done yet; returns where it is."""
+        store, config = self.run.store, self.run.request.config
+        if not config.output.report:
+            return None
+        folder, _, name = PAGE.rpartition("/")
+        if (read_state(store) or {}).get("reported") and name in store.names(folder):
+            return store.place(PAGE)
         self.heartbeat.enter(heartbeat.REPORTING)
-        if self.run.request.config.output.report:
-            logs.event("report_started", "Writing the report.", session=self._id)
-        return refresh_report(self.run.request.recipe, self.run.store, self.run.request.config)
+        logs.event("report_started", "Writing the report.", session=self._id)
+        return refresh_report(self.run.request.recipe, store, config)
 
     def result(self, counts: Counts, report: str | None) -> Result:
         """Returns what the session came to."""
@@ -249,10 +267,13 @@ def choose_engine(config: EngineConfig, images: int) -> Literal["local", "ray"]:
     return "ray" if has_cluster(config.address) or images > config.local_up_to else "local"
 
 
-def work_off(work: Work, pending: list[int], before: Counts, engine: str, watch: Watch | None = None) -> None:
+def work_off(
+    work: Work, pending: list[int], before: Counts, engine: str, note: Callable[[Counts, Pace | None], None]
+) -> None:
     """Carries out some shards of a run, and shows how far it is.
 
-    `before` is what the run adds up to without the pending shards.
+    `before` is what the run adds up to without the pending shards; `note` gets the counts of every chunk
+    as it is written, and the pace up to it.
 
     Raises:
         FacetError: The run cannot go on; committed shards stay valid.
@@ -261,9 +282,8 @@ def work_off(work: Work, pending: list[int], before: Counts, engine: str, watch:
     with Progress(work.plan.images, before) as progress:
 
         def on_chunk(counts: Counts) -> None:
-            if watch:
-                watch(counts)
             progress.add(counts)
+            note(counts, progress.pace)
             logs.unexpected_failures(counts)
             check_failures(progress.counts, work.config.engine)
 
@@ -323,4 +343,9 @@ def _changed_meanwhile(store: Store) -> dict[str, object]:
 
 def refresh_report(recipe: Recipe, store: Store, config: RunConfig) -> str | None:
     """Writes the page anew, and returns where it is; None when there is none or none is asked for."""
-    return recipe.report(store, config) if recipe.report and config.output.report else None
+    if not recipe.report or not config.output.report:
+        return None
+    page = recipe.report(store, config)
+    if state := read_state(store):
+        write_state(store, state | {"reported": True})
+    return page

@@ -1,46 +1,100 @@
 """How quickly a run goes, and how long it will take: the same for the bar, `facet status` and the summary."""
 
-from datetime import datetime, timedelta
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
-from pipeline.run.counts import Counts
 from pipeline.words import clock, rate
 
-RATE_WINDOW = timedelta(hours=1)
-"""The rate is that of the last hour in which something was committed."""
+STEP = 60.0
+STEPS = 60
+"""The rate is that of the last hour: the time is marked once a minute."""
 
 
-def recent_rate(commits: list[tuple[datetime, int]], began: datetime) -> float | None:
-    """Returns the photos a second of the last hour of work.
+@dataclass(frozen=True)
+class Pace:
+    """How quickly photos are done, as it was when the last one was.
+
+    Attributes:
+        images: Photos that the session has done.
+        found: Name of what was found in them -> number.
+        per_second: Photos a second.
+        left: Photos of the run that were not done.
+    """
+
+    images: int
+    found: Mapping[str, int]
+    per_second: float
+    left: int
+
+    @classmethod
+    def together(cls, paces: Sequence[Self]) -> Self | None:
+        """Returns the pace of sessions that work at the same time, None where there is none."""
+        if not paces:
+            return None
+        found = sum((Counter(pace.found) for pace in paces), Counter())
+        images, per_second = sum(pace.images for pace in paces), sum(pace.per_second for pace in paces)
+        return cls(images, dict(found), per_second, min(pace.left for pace in paces))
+
+    def seconds_left(self, since: float) -> float:
+        """Returns the seconds until all is done, some seconds after the last photo was.
+
+        Between two results it goes down as a clock does, and does not grow by the waiting.
+        """
+        return max(self.left / self.per_second - since, 0.0)
+
+    def words(self, since: float) -> tuple[str, str]:
+        """Returns the rate and the time left, in words; the time may be over before all is done."""
+        seconds = self.seconds_left(since)
+        late = "should be done by now" if self.left else "all done"
+        rest = f"{clock(seconds)} left" if round(seconds) else late
+        return rate_text(self.images, self.found, self.per_second), rest
+
+
+class Meter:
+    """Measures the pace of a session.
 
     Args:
-        commits: (time, photos) of every committed shard, in the order of time.
-        began: When the session began; what was committed before tells nothing about it.
+        now: Tells the time, in seconds.
     """
-    if not commits:
-        return None
-    last = commits[-1][0]
-    since = max(began, last - RATE_WINDOW)
-    seconds = (last - since).total_seconds()
-    return sum(images for time, images in commits if time > since) / seconds if seconds > 0 else None
+
+    def __init__(self, now: Callable[[], float]):
+        self._now = now
+        self._images = 0
+        self._found: Counter[str] = Counter()
+        self.begin()
+
+    def begin(self) -> None:
+        """Lets the time begin now, unless photos are done already."""
+        if not self._images:
+            self._last = self._now()
+            self._marks = deque([(self._last, 0)], maxlen=STEPS + 1)
+
+    def add(self, images: int, found: Mapping[str, int]) -> None:
+        """Notes that photos are done."""
+        self._images += images
+        self._found.update(found)
+        self._last = self._now()
+        if self._last - self._marks[-1][0] >= STEP:
+            self._marks.append((self._last, self._images))
+
+    @property
+    def since(self) -> float:
+        """Seconds since the last photo was done."""
+        return self._now() - self._last
+
+    def pace(self, left: int) -> Pace | None:
+        """Returns the pace, with so many photos left; None before one is done."""
+        if not self._images:
+            return None
+        began, before = self._marks[0]
+        per_second = (self._images - before) / max(self._last - began, 1e-9)
+        return Pace(self._images, dict(self._found), per_second, left)
 
 
-def time_left(images: int, per_second: float, since: float) -> float:
-    """Returns the seconds until so many photos are done, by the rate until so many seconds ago.
-
-    Between two results it goes down as a clock does, and does not grow by the waiting.
-    """
-    return max(images / per_second - since, 0.0)
-
-
-def left_text(images: int, seconds: float) -> str:
-    """Returns the time that so many photos still take, in words; it may be over before they are done."""
-    if not images:
-        return "all done"
-    return f"{clock(seconds)} left" if round(seconds) else "should be done by now"
-
-
-def rate_text(counts: Counts, per_second: float) -> str:
+def rate_text(images: int, found: Mapping[str, int], per_second: float) -> str:
     """Returns a rate with what was found in these photos: "22 photos and 25 faces a second"."""
-    each = ((name, number / max(counts.images, 1)) for name, number in counts.found.items())
-    found = (f" and {rate(number * per_second)} {name}" for name, number in each)
-    return f"{rate(per_second)} photos{''.join(found)} a second"
+    each = ((name, number / max(images, 1)) for name, number in found.items())
+    also = (f" and {rate(number * per_second)} {name}" for name, number in each)
+    return f"{rate(per_second)} photos{''.join(also)} a second"

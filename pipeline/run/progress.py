@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 from pipeline.images.items import ListedItem
 from pipeline.run import logs
 from pipeline.run.counts import Counts
-from pipeline.run.pace import left_text, rate_text, time_left
+from pipeline.run.pace import Meter, Pace
 from pipeline.words import quantity, size_text
 
 WAITING = "first results to come"
@@ -103,9 +103,7 @@ class Progress(Display):
         self._total = total
         self._counts = Counts()
         self._counts += done
-        self._now = Counts()
-        self._clock = clock
-        self._start = self._last = clock()
+        self._meter = Meter(clock)
         self._waiting = WAITING
 
     @property
@@ -116,14 +114,12 @@ class Progress(Display):
     def add(self, counts: Counts) -> None:
         """Notes that more photos are done."""
         self._counts += counts
-        self._now += counts
-        self._last = self._clock()
+        self._meter.add(counts.images, counts.found)
         self._update(self._details(), self._counts.images)
 
     def workers(self, ready: int, asked: int) -> None:
         """Notes how many workers are ready of those that were asked for; until one is, nobody works."""
-        if not self._now.images:
-            self._start = self._clock()
+        self._meter.begin()
         self._waiting = f"{WAITING}, {ready} of {asked} workers ready"
         self._update(self._details(), self._counts.images)
 
@@ -131,28 +127,26 @@ class Progress(Display):
         return f"{self._counts.images:,}/{self._total:,} photos, {self._details()}"
 
     def fields(self) -> dict[str, Any]:
-        per_second, left = self._pace()
+        pace = self.pace
         return {
             **logs.counted(self._counts),
             "total": self._total,
-            "images_per_second": round(per_second, 3),
-            "seconds_left": None if left is None else round(left),
+            "images_per_second": round(pace.per_second, 3) if pace else 0.0,
+            "seconds_left": round(pace.seconds_left(self._meter.since)) if pace else None,
         }
 
-    def _pace(self) -> tuple[float, float | None]:
-        """Photos a second until the last was done, and seconds that are left."""
-        per_second = self._now.images / max(self._last - self._start, 1e-9)
-        left = self._total - self._counts.images
-        since = self._clock() - self._last
-        return per_second, time_left(left, per_second, since) if per_second else None
+    @property
+    def pace(self) -> Pace | None:
+        """How quickly this session goes; None before a photo is done."""
+        return self._meter.pace(self._total - self._counts.images)
 
     def _details(self) -> str:
-        per_second, left = self._pace()
-        if left is None:
+        pace = self.pace
+        if pace is None:
             return self._waiting
-        rest = left_text(self._total - self._counts.images, left)
         found = f"{logs.found_text(self._counts)}{self._counts.failures:,} failed"
-        return f"{rate_text(self._now, per_second)}, {found}, {rest}"
+        rate, rest = pace.words(self._meter.since)
+        return f"{rate}, {found}, {rest}"
 
 
 class ListingProgress(Display):

@@ -14,6 +14,9 @@ import pyarrow as pa
 from pipeline.images.items import ListedFile, ListedItem, one_photo_each
 from pipeline.storage.store import Store
 
+PAGE = "report/index.html"
+"""The report of a run, in its folder."""
+
 
 def nothing(config: Any) -> tuple[Any, ...]:
     """Returns the arguments of a stage that takes none."""
@@ -139,7 +142,7 @@ class Recipe:
             it: name -> {"name", and "sha256" where it has one, ...}.
         joins: Whether photos with the same bytes have the same results.
         device: Where the network computes, as far as the configuration says: auto, cpu, cuda or cuda:N.
-        report: Writes the page of a run, and returns where it is; None where there is nothing to show.
+        report: Writes `PAGE` of a run, and returns where it is; None where there is nothing to show.
         sheet: Returns the page of those of its photos and things that meet conditions, as text.
         free: Fields of the configuration that may differ when a run is resumed, beside the engine's own.
         retried: Fields that may differ when items are tried again, beside those.

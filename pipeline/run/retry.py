@@ -130,7 +130,8 @@ def retry_run(  # noqa: PLR0915, PLR0917
             engine = choose_engine(settings.engine, to_try.total())
             alive.enter(heartbeat.STARTING)
             shards = [marker.shard for marker in before]
-            work_off(work, shards, _others(committed, to_try), engine, lambda some: alive.add(some.images))
+            others = _others(committed, to_try)
+            work_off(work, shards, others, engine, lambda done, pace: alive.add(done.images, pace))
             alive.enter(heartbeat.REPORTING)
             done = end()
             for name in killed:

@@ -19,6 +19,7 @@ from pipeline.errors import OutputError
 from pipeline.redact import shown_uri
 from pipeline.run.counts import Counts
 from pipeline.run.plan import Plan
+from pipeline.storage.places import local_path
 from pipeline.storage.store import SCRATCH, UNFINISHED, Store
 
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ def new_state(
     return {
         "kind": KIND + recipe.name,
         "status": "planning",
-        "input": _portable(shown_uri(source)),
+        # The same however it is written, and from wherever: ids are made of absolute paths.
+        "input": _portable(local_path(source) or shown_uri(source).rstrip("/")),
         "limit": limit,
         "output": _portable(shown_uri(output)),
         "started": now(),
         "session_started": now(),
         "session_at_work": None,  # when its first photos were begun
         "ended": None,
+        "reported": False,  # whether the report shows all that is done
         "seconds": 0.0,
         "engine": None,
         "models": recipe.models(config),
@@ -126,6 +129,7 @@ def finished(
     return state | {
         "status": status,
         "ended": now(),
+        "reported": False,
         "seconds": round(state["seconds"] + seconds, 3),
         "plan": plan_facts(plan) if plan else None,
         "counts": counts.to_json(),

@@ -9,7 +9,7 @@ from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
 from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
-from pipeline.run.pace import left_text, rate_text, recent_rate, time_left
+from pipeline.run.pace import Pace
 from pipeline.run.plan import read_plan
 from pipeline.run.state import read_state
 from pipeline.run.summary import failure_table
@@ -34,7 +34,8 @@ class RunStatus:
         images: Photos of the plan; None: there is no plan yet.
         images_done: Photos in committed shards.
         counts: What they add up to; None: not asked for.
-        rate: Photos a second, from the times of the commits of the last session; None: not known.
+        pace: How quickly it goes, as those who work on it say; None: nobody does, or no photo is done yet.
+        idle: Seconds since they last had a photo done.
         seconds_left: None: not known, or nothing to wait for.
         last_commit: When a shard was last committed; None: not known.
         seconds_since_commit: None: not known.
@@ -50,7 +51,8 @@ class RunStatus:
     images: int | None
     images_done: int
     counts: Counts | None
-    rate: float | None
+    pace: Pace | None
+    idle: float
     seconds_left: float | None
     last_commit: datetime | None
     seconds_since_commit: float | None
@@ -62,6 +64,7 @@ class RunStatus:
         """Returns plain values for JSON."""
         values = dict(vars(self))
         values["counts"] = self.counts and self.counts.to_json()
+        values["pace"] = self.pace and asdict(self.pace)
         values["sessions"] = [asdict(sign) for sign in self.sessions]
         values["time"] = self.time.isoformat(timespec="seconds")
         values["last_commit"] = self.last_commit and self.last_commit.isoformat(timespec="seconds")
@@ -73,7 +76,7 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
 
     Args:
         store: The run folder.
-        quick: List the markers only and do not read them: no errors, no rate, and not what was found.
+        quick: List the markers only and do not read them: no errors, and not what was found.
         now: The time; None: the clock's.
 
     Raises:
@@ -97,15 +100,16 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
 
     now = now or datetime.now(UTC)
     began = datetime.fromisoformat(state.get("session_started") or state["started"])
-    commits = _commits(markers)
-    last = commits[-1][0] if commits else None
+    # Markers of earlier versions hold no time.
+    times = [datetime.fromisoformat(marker.committed) for marker in markers if marker.committed]
+    last = max(times, default=None)
     complete = plan is not None and len(done) == plan.shards
     signs = read_signs(store)
     status = _alive_status(_status(state, last, complete), signs, now)
-    rate = recent_rate(commits, began)
     running = status == "running"
-    since = max((now - last).total_seconds(), 0.0) if last else None
-    left = plan.images - images_done if plan and running else 0
+    alive = [sign for sign in signs if sign.is_alive(now) and sign.pace]
+    pace = Pace.together([sign.pace for sign in alive if sign.pace]) if running else None
+    idle = min((sign.idle(now) for sign in alive), default=0.0)
     return RunStatus(
         url=store.url,
         status=status,
@@ -114,10 +118,11 @@ def run_status(store: Store, *, quick: bool = False, now: datetime | None = None
         images=plan.images if plan else None,
         images_done=images_done,
         counts=None if quick else counts,
-        rate=rate,
-        seconds_left=time_left(left, rate, since or 0.0) if rate and left else None,
+        pace=pace,
+        idle=idle,
+        seconds_left=pace.seconds_left(idle) if pace else None,
         last_commit=last,
-        seconds_since_commit=since,
+        seconds_since_commit=max((now - last).total_seconds(), 0.0) if last else None,
         quiet=not quick and running and now - _last_work(signs, last, began) > QUIET,
         sessions=signs,
         time=now,
@@ -156,10 +161,8 @@ def describe_status(found: RunStatus) -> str:
     if found.counts is not None and found.shards_done:
         lines.append(f"{found_text(found.counts)}{found.counts.failures:,} failed.")
     pace = []
-    if found.rate and found.status == "running":
-        pace.append(rate_text(found.counts or Counts(), found.rate))
-    if found.seconds_left is not None:
-        pace.append(left_text(found.images - found.images_done, found.seconds_left))
+    if found.pace:
+        pace += found.pace.words(found.idle)
     if found.seconds_since_commit is not None and found.status != "complete":
         pace.append(f"the last shard committed {clock(found.seconds_since_commit)} ago")
     if pace:
@@ -186,15 +189,6 @@ def _sessions(found: RunStatus) -> list[str]:
             f"{printable(sign.host)}, {clock(max(0.0, sign.age(found.time)))} ago"
         )
     return lines
-
-
-def _commits(markers: list[Marker]) -> list[tuple[datetime, int]]:
-    # Markers of earlier versions hold no time.
-    return sorted(
-        (datetime.fromisoformat(marker.committed), marker.counts.images)
-        for marker in markers
-        if marker.committed
-    )
 
 
 def _status(state: dict[str, Any], last: datetime | None, complete: bool) -> str:

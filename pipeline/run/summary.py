@@ -36,7 +36,7 @@ def summarise(result: Result, output: str, item: str = "photo") -> str:
         *failure_table(counts),
     ]
     if (done := result.session).images:
-        pace = rate_text(done, done.images / result.seconds)
+        pace = rate_text(done.images, done.found, done.images / result.seconds)
         part = f"{quantity(done.images, 'photo')} of them now, in" if done.images < counts.images else "In"
         lines.append(f"{part} {result.seconds:.1f} s: {pace}, start and end included.")
     if result.report:

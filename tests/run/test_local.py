@@ -187,6 +187,23 @@ class TestResume:
         assert first.counts == again.counts
         assert again.counts.images == 3
 
+    def test_complete_run_is_only_read(self, few_photos, tmp_path, run, monkeypatch):
+        """Also on a full disk, and however its input is written; a report that is not there yet is drawn."""
+        out = tmp_path / "out"
+        page = Path(run(few_photos, out, limit=3).report)
+        page.write_text("as it was")
+        state = (out / "run.json").read_text()
+        monkeypatch.chdir(few_photos.parent)
+        again = run(f"{few_photos.name}/", NearlyFull(str(out)), limit=3)
+        assert (again.report, page.read_text()) == (str(page), "as it was")
+        assert (out / "run.json").read_text() == state
+        (out / "run.json").write_text(state.replace('"reported": true', '"reported": false'))
+        assert run(few_photos, out, limit=3).report == str(page)
+        assert page.read_text() != "as it was"
+        page.unlink()
+        run(few_photos, out, limit=3)
+        assert page.exists()
+
     @pytest.mark.parametrize("limit", [None, 9])
     def test_deleted_photo_gets_its_row(self, few_photos, tmp_path, run, limit):
         photos = tmp_path / "in"

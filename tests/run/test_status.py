@@ -1,6 +1,9 @@
 """What is told about a run from its folder alone, whoever works on it."""
 
+import io
 import json
+from collections import Counter
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from pipeline.errors import OutputError
 from pipeline.images.items import ListedFile, one_photo_each
 from pipeline.recipes.normals import RECIPE, NormalsRun
 from pipeline.run.config import PlanConfig
+from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import (
     LISTING,
     PREFIX,
@@ -27,15 +31,17 @@ from pipeline.run.heartbeat import (
     read_signs,
 )
 from pipeline.run.markers import marker_name
-from pipeline.run.pace import recent_rate
+from pipeline.run.pace import Meter, Pace
 from pipeline.run.plan import read_plan
 from pipeline.run.plan_photos import extend_plan, write_plan
+from pipeline.run.progress import Progress
 from pipeline.run.shards import commit_shard
 from pipeline.run.status import RunStatus, describe_status, run_status
 from pipeline.run.work import Work
 from pipeline.storage.store import Store
 
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PACE = Pace(images=3, found={"faces": 6}, per_second=0.05, left=6)
 
 
 def after(seconds: float) -> datetime:
@@ -50,6 +56,12 @@ def make_run(folder: Path, photos: int = 10, status: str = "running", **state: A
     values = {"kind": "facet normals", "status": status, "started": BEGAN.isoformat(), "ended": None, **state}
     store.write("run.json", json.dumps(values).encode())
     return store
+
+
+def give_sign(store: Store, seconds: float, phase: str = WORKING, session: str = "s", pace: Pace | None = PACE):
+    begun, time = BEGAN.isoformat(), after(seconds).isoformat()
+    sign = Sign(session, "node-7", 42, phase, begun, 3, pace, begun, time)
+    store.write(f"_work/{PREFIX}{session}.json", json.dumps(asdict(sign)).encode())
 
 
 def commit(store: Store, shard: int, committed: datetime | None, code: str | None = None) -> None:
@@ -70,11 +82,12 @@ def test_running_run(tmp_path):
     store = make_run(tmp_path)
     for shard in (0, 5, 7):
         commit(store, shard, after(10 * (shard + 1)), "truncated" if shard else None)
+    give_sign(store, 95)
     found = run_status(store, now=after(100))
     assert (found.status, found.shards_done, found.shards) == ("running", 3, 10)
     assert (found.images_done, found.images) == (3, 10)
-    assert found.rate == pytest.approx(3 / 80)
-    assert found.seconds_left == pytest.approx(7 / (3 / 80) - 20)
+    assert found.pace == PACE
+    assert found.seconds_left == 20
     assert found.last_commit == after(80)
     assert found.seconds_since_commit == 20
     assert not found.quiet
@@ -83,7 +96,8 @@ def test_running_run(tmp_path):
     assert describe_status(found).splitlines() == [
         "running: 3 of 10 photos (30.0 %), 3 of 10 shards.",
         "0 faces, 2 failed.",
-        "0.037 photos and 0 faces a second, 2:47 left, the last shard committed 0:20 ago.",
+        "0.05 photos and 0.1 faces a second, 0:20 left, the last shard committed 0:20 ago.",
+        "  running, 3 photos done, process 42 on node-7, 0:05 ago",
         "  truncated: 2",
         "    /5.jpg: Cut.",
         "    /7.jpg: Cut.",
@@ -98,7 +112,7 @@ def test_quick_reads_no_marker(tmp_path):
         assert not name.startswith("_done/")
 
     found = run_status(FaultyStore(str(tmp_path), guard, "read"), quick=True)
-    assert (found.images_done, found.counts, found.rate) == (1, None, None)
+    assert (found.images_done, found.counts) == (1, None)
     assert describe_status(found) == "running: 1 of 10 photos (10.0 %), 1 of 10 shards."
 
 
@@ -136,16 +150,42 @@ def test_markers_without_times(tmp_path):
     store = make_run(tmp_path)
     commit(store, 0, None)
     found = run_status(store, now=after(60))
-    assert (found.images_done, found.rate, found.last_commit) == (1, None, None)
+    assert (found.images_done, found.last_commit) == (1, None)
 
 
 def test_rate_is_that_of_the_last_hour_of_the_session():
-    hours = [(after(600 * number), 60) for number in range(1, 61)]
-    assert recent_rate(hours, BEGAN) == pytest.approx(0.1)
-    assert recent_rate([*hours, (after(200_000), 7200)], after(199_000)) == pytest.approx(7.2)
-    assert recent_rate([*hours, (after(200_000), 7200)], BEGAN) == pytest.approx(2)
-    assert recent_rate([], BEGAN) is None
-    assert recent_rate([(BEGAN, 5)], BEGAN) is None
+    now = 0.0
+    meter = Meter(lambda: now)
+    assert meter.pace(9) is None
+    for second in range(10, 3601, 10):
+        now = float(second)
+        meter.add(1, {"faces": 2})
+    assert meter.pace(9) == Pace(360, {"faces": 720}, 0.1, 9)
+    for second in range(3610, 7201, 10):
+        now = float(second)
+        meter.add(10, {})
+    assert meter.pace(9) == Pace(3960, {"faces": 720}, 1.0, 9)
+
+
+def test_the_bar_and_the_status_say_the_same(tmp_path):
+    store = make_run(tmp_path, photos=1000)
+    now = 0.0
+    bar = Progress(1000, Counts(images=200), stream=io.StringIO(), clock=lambda: now)
+    now = 50.0
+    bar.add(Counts(images=100, found=Counter(faces=150)))
+    give_sign(store, 0, pace=bar.pace)
+    said = "2 photos and 3 faces a second, {}5:50 left"
+    assert said.format("150 faces, 0 failed, ") in bar.line()
+    assert said.format("") in describe_status(run_status(store, now=BEGAN))
+
+
+def test_rates_of_those_who_work_at_the_same_time_add_up(tmp_path):
+    store = make_run(tmp_path)
+    give_sign(store, 90)
+    give_sign(store, 95, session="other", pace=replace(PACE, left=5))
+    give_sign(store, 10, session="dead")
+    found = run_status(store, now=after(100))
+    assert found.pace == Pace(6, {"faces": 12}, 0.1, 5)
 
 
 def test_extension_counts(tmp_path):
@@ -189,11 +229,6 @@ def test_command(tmp_path):
 
 
 class TestSigns:
-    def sign(self, store: Store, seconds: float, phase: str = WORKING, session: str = "s", images: int = 3):
-        begun, time = BEGAN.isoformat(), after(seconds).isoformat()
-        sign = Sign(session, "node-7", 42, phase, begun, images, begun, time)
-        store.write(f"_work/{PREFIX}{session}.json", json.dumps(vars(sign)).encode())
-
     @pytest.mark.parametrize(
         ("phase", "age", "status"),
         [
@@ -207,7 +242,7 @@ class TestSigns:
         store = make_run(tmp_path)
         commit(store, 0, after(10))
         commit(store, 1, after(20))
-        self.sign(store, 100, phase)
+        give_sign(store, 100, phase)
         found = run_status(store, now=after(100 + age))
         assert found.status == status
         assert (found.seconds_left is None) == (status != "running")
@@ -218,15 +253,15 @@ class TestSigns:
 
     def test_one_living_session_of_two_is_enough(self, tmp_path):
         store = make_run(tmp_path)
-        self.sign(store, 10, session="dead")
-        self.sign(store, 100, session="alive")
+        give_sign(store, 10, session="dead")
+        give_sign(store, 100, session="alive")
         found = run_status(store, now=after(110))
         assert found.status == "running"
         assert [sign.session for sign in found.sessions] == ["alive", "dead"]
 
     def test_a_living_session_that_does_nothing_is_told(self, tmp_path):
         store = make_run(tmp_path)
-        self.sign(store, 3600)
+        give_sign(store, 3600)
         found = run_status(store, now=after(3601))
         assert (found.status, found.quiet) == ("running", True)
         assert "it hangs" in describe_status(found)
@@ -234,14 +269,14 @@ class TestSigns:
     def test_the_report_is_being_written(self, tmp_path):
         store = make_run(tmp_path, photos=1)
         commit(store, 0, after(10))
-        self.sign(store, 20, REPORTING)
+        give_sign(store, 20, REPORTING)
         assert run_status(store, now=after(25)).status == "reporting"
         assert run_status(store, now=after(99)).status == "complete"
 
     def test_a_retry_is_told(self, tmp_path):
         store = make_run(tmp_path, photos=1)
         commit(store, 0, after(10))
-        self.sign(store, 20, session="retry-1")
+        give_sign(store, 20, session="retry-1")
         assert run_status(store, now=after(25)).status == "retrying"
         assert run_status(store, now=after(99)).status == "complete"
 
@@ -250,15 +285,15 @@ class TestSigns:
         state = {"kind": "facet normals", "status": "planning", "started": BEGAN.isoformat()}
         store.write("run.json", json.dumps(state).encode())
         assert describe_status(run_status(store)) == "planning; there is no plan yet."
-        self.sign(store, 10, LISTING)
+        give_sign(store, 10, LISTING)
         assert "killed while it listed the input" in describe_status(run_status(store, now=after(99)))
 
     def test_a_session_leaves_nothing_and_a_killed_one_its_last_sign(self, tmp_path):
         store = Store(str(tmp_path))
         with Heartbeat(store, "one", interval=0.01) as beat:
-            beat.add(5)
+            beat.add(5, PACE)
             while not any(sign.images == 5 for sign in read_signs(store)):
                 pass
             (sign,) = read_signs(store)
-            assert (sign.session, sign.phase) == ("one", WORKING)
+            assert (sign.session, sign.phase, sign.pace) == ("one", WORKING, PACE)
         assert list(tmp_path.iterdir()) == []
