@@ -18,9 +18,10 @@ def command(
 ) -> None:
     """Draw the report of the run in OUTPUT, or a sheet of what meets all conditions.
 
-    A condition is a field, a sign of < <= > >= = != and a value. Of photos: status, error_code, uri (patterns
-    with * and ?), width, height, faces (their number). Of faces: size (of the crop, in pixels of the photo),
-    score, mask_share, points_sigma. Without --to it becomes report/index.html of OUTPUT.
+    A condition is a field, a sign of < <= > >= = != and a value. Of photos, or of people: status, error_code,
+    uri (patterns with * and ?), faces (their number); of photos alone: width, height. Of faces: size (of the
+    crop, in pixels of the photo), score, mask_share, points_sigma, and with heads normals_off (degrees) and
+    disagree (1). Without --to it becomes report/index.html of OUTPUT.
 
     \b
     facet report out/ --to small.html --where size<80 --where score>0.9

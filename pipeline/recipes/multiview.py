@@ -52,6 +52,7 @@ RECIPE = Recipe(
     joins=joins,
     device=normals.device,
     report=partial(details.write_page, item="person"),
+    sheet=partial(normals.draw_sheet, item="person"),
     free=details.RECIPE.free,
     retried=details.RECIPE.retried,
     packages=details.RECIPE.packages,

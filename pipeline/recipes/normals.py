@@ -117,11 +117,11 @@ def write_page(store: Store, config: NormalsRun, item: str = "photo") -> str:
     return write_report(store, *_photos(config), item)
 
 
-def draw_sheet(store: Store, config: NormalsRun, where: Sequence[str]) -> str:
-    """Returns the page of the photos and faces that meet conditions; see `pipeline.report.light_rows`."""
+def draw_sheet(store: Store, config: NormalsRun, where: Sequence[str], item: str = "photo") -> str:
+    """Returns the page of the items and faces that meet conditions; see `pipeline.report.light_rows`."""
     from pipeline.report.write import make_report
 
-    return make_report(store, *_photos(config), where)
+    return make_report(store, *_photos(config), where, item)
 
 
 def _photos(config: NormalsRun) -> tuple[ReadBytes, DecodePhoto]:

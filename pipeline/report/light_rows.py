@@ -19,8 +19,10 @@ FACE_FIELDS = {
     "score": "score",
     "mask_share": "mask_share",
     "points_sigma": "points_sigma",
+    "normals_off": "head.quality.normals",
+    "disagree": "head.quality.disagree",
 }
-"""Number of a face -> where it is in the record's face; `size` is in pixels of the photo."""
+"""Number of a face -> where it is in the record's face, if it is; `size` is in pixels of the photo."""
 
 COLUMNS = ["id", *PHOTO_FIELDS, *(f"faces.list.element.{path}" for path in FACE_FIELDS.values())]
 
@@ -109,6 +111,8 @@ class Condition:
             return same if self.sign == "=" else ~same
         if self.field == "faces":
             return _COMPARE[self.sign](some.faces, self.value)
+        if self.field not in some.batch.schema.names:
+            raise ConfigError(f"Records of this run have no {self.field}.")
         return self._compare(some.batch[self.field].cast(pa.float64()).to_numpy(zero_copy_only=False))
 
     def faces(self, some: LightRows) -> np.ndarray:

@@ -8,7 +8,7 @@ from pipeline.errors import OutputError
 from pipeline.run.counts import Counts
 from pipeline.run.heartbeat import REPORTING, STARTING, Sign, read_signs
 from pipeline.run.logs import found_text
-from pipeline.run.markers import Marker, add_up, committed_shards, read_markers
+from pipeline.run.markers import add_up, committed_shards, read_markers
 from pipeline.run.pace import Pace
 from pipeline.run.plan import read_plan
 from pipeline.run.state import read_state

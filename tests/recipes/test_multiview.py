@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from click.testing import CliRunner
 from killed_after import kill_after
 from PIL import Image
 
+from jobs.report import command as report
 from pipeline.config import load_config
+from pipeline.errors import ConfigError
 from pipeline.recipes.head_export import export_run
 from pipeline.recipes.multiview import RECIPE, MultiviewRun
 from pipeline.recipes.person_record import SCHEMA, check_person
@@ -104,6 +107,27 @@ def test_the_report_shows_the_faces_of_all_people(done, people):
     assert "People without a result" in page
     assert 'href="heads.html"' in page
     assert (done / "report/heads.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "title"),
+    [
+        (["uri=*/anna", "size>10", "disagree>=0"], "2 faces of 1 person"),
+        (["normals_off>500"], "0 faces of 0 people"),
+    ],
+)
+def test_a_sheet_of_people(done, tmp_path, where, title):
+    file = tmp_path / "sheet.html"
+    conditions = [part for condition in where for part in ("--where", condition)]
+    drawn = CliRunner().invoke(report, [str(done), "--to", str(file), *conditions])
+    assert drawn.exit_code == 0, drawn.output
+    assert f"<h1>{title}</h1>" in file.read_text("utf-8")
+
+
+def test_a_condition_that_people_do_not_have_is_one_line(done, tmp_path):
+    command = [str(done), "--to", str(tmp_path / "sheet.html"), "--where", "width>5"]
+    with pytest.raises(ConfigError, match="have no width"):
+        CliRunner().invoke(report, command, catch_exceptions=False)
 
 
 def test_heads_are_exported_photo_by_photo_with_the_same_vertices(done, tmp_path):

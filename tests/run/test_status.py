@@ -58,7 +58,9 @@ def make_run(folder: Path, photos: int = 10, status: str = "running", **state: A
     return store
 
 
-def give_sign(store: Store, seconds: float, phase: str = WORKING, session: str = "s", pace: Pace | None = PACE):
+def give_sign(
+    store: Store, seconds: float, phase: str = WORKING, session: str = "s", pace: Pace | None = PACE
+):
     begun, time = BEGAN.isoformat(), after(seconds).isoformat()
     sign = Sign(session, "node-7", 42, phase, begun, 3, pace, begun, time)
     store.write(f"_work/{PREFIX}{session}.json", json.dumps(asdict(sign)).encode())
