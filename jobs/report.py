@@ -35,7 +35,10 @@ def command(
 
     leave_out_pandas()
     recipe, store, _ = find_run(output, config, overrides)
-    settings = load_config(recipe.config, config, overrides, base=(read_state(store) or {})["config"])
+    state = read_state(store) or {}
+    if "config" not in state:
+        raise OutputError(f"{store.place('run.json')} is damaged: it holds no configuration.")
+    settings = load_config(recipe.config, config, overrides, base=state["config"])
     if file is None:
         if where:
             raise ConfigError("--where draws a sheet of its own: say with --to where it goes.")

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from pipeline.errors import InputError
 from pipeline.images.names import is_list_name
-from pipeline.images.sniff import HEAD
+from pipeline.images.sniff import HEAD, known_content
 from pipeline.images.tables import (
     JSON,
     Entry,
@@ -56,6 +56,8 @@ def read_list(opener: Opener, name: str, notes: Notes) -> Iterator[Found]:
         return read_list(lambda: cast(BinaryIO, _Unzipped(opener())), name.removesuffix(".gz"), notes)
     if head.startswith(b"PAR1"):
         entries = parquet_entries(opener, shown)
+    elif other := known_content(head):
+        raise InputError(f"The list {shown} is {other}. {WHAT_LISTS_ARE}.")
     else:
         encoding = _encoding(head, shown)
         entries = _text_entries(lambda: _text(opener, encoding), name, shown)
@@ -118,7 +120,8 @@ def _line_entries(opener: TextOpener, shown: str) -> Iterator[Entry]:
                 raise InputError(f"Line {number} of the list {shown} is too long for a path or a URL.")
             line = line.rstrip("\r\n")
             if line.strip() and not line.startswith("#"):
-                yield line, None
+                # Windows copies paths with quotation marks.
+                yield line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line, None
 
 
 def _resolve(entries: Iterator[Entry], folder: str, notes: Notes) -> Iterator[Found]:

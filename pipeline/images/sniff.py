@@ -51,13 +51,18 @@ def sniff_format(data: bytes) -> str | None:
 
 def describe_content(data: bytes) -> str:
     """Says in a few words what a file that is none of the read formats seems to be."""
+    if known := known_content(data):
+        return known
     head = data[:HEAD].removeprefix(b"\xef\xbb\xbf")
-    for signature, description in OTHERS:
-        if signature.match(head):
-            return description
     if not head.strip(b"\0"):
         return "a file of zero bytes only" if not data.strip(b"\0") else "a file that begins with zero bytes"
     return "text" if _is_text(head) else "no known format"
+
+
+def known_content(data: bytes) -> str | None:
+    """Says what a file of one of the formats is that are known, but not read; None: it is none."""
+    head = data[:HEAD].removeprefix(b"\xef\xbb\xbf")
+    return next((description for signature, description in OTHERS if signature.match(head)), None)
 
 
 def is_complete(data: bytes, name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -13,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.redact import shown_uri
 from pipeline.run import records
 from pipeline.run.counts import EXAMPLES, OK, Counts
-from pipeline.run.markers import add_up, committed_shards, read_markers, records_name
+from pipeline.run.markers import add_up, committed_shards, read_markers, records_name, unsound
 from pipeline.run.recipe import RecordFormat
 from pipeline.storage.store import Store
 from pipeline.words import did_you_mean, printable, quantity
@@ -71,13 +72,17 @@ class Problems:
         for shard, counts in self._of_shard.items():
             if not counts:
                 continue
-            name = records_name(shard)
-            with self._store.open(name) as file, pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[*COLUMNS, "status"]):
-                    for row in batch.filter(pc.not_equal(batch["status"], OK)).to_pylist():
-                        if row["error_code"] in counts:
-                            code, message = row["error_code"], row["error_message"]
-                            yield Problem(row["uri"], code, message, row["id"], name)
+            try:
+                yield from self._of_records(records_name(shard), counts)
+            except (OSError, pa.ArrowException) as error:
+                raise unsound(self._store, shard, error) from error
+
+    def _of_records(self, name: str, codes: Collection[str]) -> Iterator[Problem]:
+        with self._store.open(name) as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[*COLUMNS, "status"]):
+                for row in batch.filter(pc.not_equal(batch["status"], OK)).to_pylist():
+                    if row["error_code"] in codes:
+                        yield Problem(row["uri"], row["error_code"], row["error_message"], row["id"], name)
 
     def describe(self) -> str:
         """Returns their number by code, most frequent first, each with examples."""

@@ -93,10 +93,13 @@ def read_state(store: Store) -> dict[str, Any] | None:
         return None
     try:
         state = json.loads(store.read(NAME))
-        if state["kind"].startswith(KIND):
-            return state
+        is_run = state["kind"].startswith(KIND)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+        is_run = False
+    if is_run:
+        if not {"status", "started"} <= state.keys():
+            raise OutputError(f"{store.place(NAME)} is damaged: it does not say how far the run is.")
+        return state
     if _begins(store, names):
         return None
     raise OutputError(
@@ -146,6 +149,8 @@ def differences(
     recipe: Recipe, old: dict[str, Any], new: dict[str, Any], allowed: tuple[str, ...] = ()
 ) -> list[str]:
     """Returns what of a run would change its records, as "field: old -> new"."""
+    if old["kind"] != new["kind"]:
+        return [f"kind: {old['kind']} -> {new['kind']}"]
     before, after = dict(_identity(recipe, old)), dict(_identity(recipe, new))
     return [
         f"{field}: {before.get(field)} -> {after.get(field)}"

@@ -160,7 +160,7 @@ def describe_status(found: RunStatus) -> str:
     ]
     if found.counts is not None and found.shards_done:
         lines.append(f"{found_text(found.counts)}{found.counts.failures:,} failed.")
-    pace = []
+    pace: list[str] = []
     if found.pace:
         pace += found.pace.words(found.idle)
     if found.seconds_since_commit is not None and found.status != "complete":

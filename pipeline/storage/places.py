@@ -104,7 +104,10 @@ def open_filesystem(uri: str, config: StorageConfig, attempts: int | None = None
         cls = S3FileSystem
     else:
         cls = fsspec.get_filesystem_class(name)
-    return cls(**_options(name, config, attempts or config.attempts)), cls._strip_protocol(uri)
+    options = _options(name, config, attempts or config.attempts)
+    if options is None:  # such as a host
+        options = cls._get_kwargs_from_urls(uri)
+    return cls(**options), cls._strip_protocol(uri)
 
 
 def _check_bucket(uri: str) -> None:
@@ -117,7 +120,8 @@ def _check_bucket(uri: str) -> None:
         )
 
 
-def _options(name: str, config: StorageConfig, attempts: int) -> dict[str, Any]:
+def _options(name: str, config: StorageConfig, attempts: int) -> dict[str, Any] | None:
+    """Options of the kinds of storage that are known; others find theirs in the URL."""
     if name in ("s3", "s3a"):
         return {
             "anon": config.anonymous,
@@ -136,4 +140,4 @@ def _options(name: str, config: StorageConfig, attempts: int) -> dict[str, Any]:
         return {"client_kwargs": {"timeout": timeout}, "use_listings_cache": False}
     if name in ("gs", "gcs"):
         return {"use_listings_cache": False, **({"token": "anon"} if config.anonymous else {})}
-    return {}
+    return None

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import OutputError
 from pipeline.images.png import encode_png
 from pipeline.storage.store import SCRATCH, Store
 
@@ -35,7 +36,10 @@ class TrainingFolder:
         self._temporary: tempfile.TemporaryDirectory | None = None
         if store.is_local:
             self.local = Path(store.path())
-            self.local.mkdir(parents=True, exist_ok=True)
+            try:
+                self.local.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"Cannot write {self.local}: {error.strerror}.") from error
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="facet-train-")
             self.local = Path(self._temporary.name)

@@ -70,6 +70,8 @@ def test_a_parquet_column_of_any_case(tmp_path, column):
         ("a.jsonl", '{"url": "a.jpg"}\n{"url": \n', "Line 2 .* is no JSON"),
         ("a.txt", "a.jpg\n".encode("utf-16-le"), "UTF-16 needs a byte order mark"),
         ("a.csv", "", "There is no photo"),
+        ("a.txt", "%PDF-1.4\n", "is a PDF document"),
+        ("a.csv", "<!doctype html>\n<html>", "is an HTML page"),
         ("a.json", "[]", "There is no photo"),
         ("a.csv", "url\n", "There is no photo"),
     ],
@@ -79,6 +81,11 @@ def test_a_list_that_cannot_be_read_says_why(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         listed(tmp_path / name)
+
+
+def test_lines_in_quotation_marks(tmp_path):
+    (tmp_path / "a.txt").write_text('"photos/a.jpg"\n"b".jpg\n"\n')
+    assert listed(tmp_path / "a.txt") == ["photos/a.jpg", '"b".jpg', '"']
 
 
 def test_rows_without_a_uri_are_counted(tmp_path):

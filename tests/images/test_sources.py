@@ -330,6 +330,7 @@ class TestInput:
             ("/nowhere/*.jpg", "There is no such file"),
             ("/dev/null", "neither a file nor a folder"),
             ("nonsense://bucket/a", "Protocol not known"),
+            ("ftp://127.0.0.1:1/a", "refused"),
             ("a\0b", "null"),
         ],
     )

@@ -1,6 +1,8 @@
 """Photos without a result, listed."""
 
 import csv
+import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -9,8 +11,10 @@ from report_files import RUN
 from run_folder import face, failed, no_face, ok, write_run
 
 from jobs.errors import command
+from jobs.report import command as report
+from jobs.status import command as status
 from pipeline.config import load_config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, OutputError
 from pipeline.recipes.normals import NormalsRun
 
 
@@ -52,6 +56,25 @@ def test_only_the_codes_that_are_named(run_of_two_shards, codes, names):
     assert ("no_face" in output) == ("no_face" in codes)
     for name in names or ():
         assert name in output
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 cut"])
+def test_records_that_cannot_be_read_are_one_line(run_of_two_shards, tmp_path, content):
+    out = shutil.copytree(run_of_two_shards, tmp_path / "out")
+    records = out / "records/shard-00001.parquet"
+    records.unlink()
+    if content:
+        records.write_bytes(content)
+    with pytest.raises(OutputError, match=r"Shard 1 of .* clear it with `facet validate --repair`"):
+        invoke(out)
+
+
+@pytest.mark.parametrize("command", [status, report])
+@pytest.mark.parametrize("kind", ["facet normals", "facet of later"])
+def test_a_run_that_says_nothing_of_itself_is_one_line(tmp_path, command, kind):
+    (tmp_path / "run.json").write_text(json.dumps({"kind": kind}))
+    with pytest.raises(OutputError, match=r"run\.json is damaged"):
+        CliRunner().invoke(command, [str(tmp_path)], catch_exceptions=False)
 
 
 def test_the_table_has_every_one_and_is_a_list_of_photos(run_of_two_shards, tmp_path):
