@@ -14,6 +14,9 @@ from pipeline.fitting.fit import Fit, FitError, fit_views
 from pipeline.fitting.views import Picture, View
 from pipeline.pixels import resize
 
+_LIKER, _LIKEST = 0.08, 4
+"""By how much a person's photo is more like two others together than like one, and so on, up to so many."""
+
 _COMPARED_SIDE = 448
 """Longest side of the pictures that are compared: pixels of 1 mm and less."""
 
@@ -25,9 +28,8 @@ class PersonConfig(Section):
         most_photos: Photos that a head is fitted to; of more those are taken whose views differ most.
         most_angle: Degrees on average between a photo's normals and the head fitted to it alone, beyond which
             the photo is left out.
-        least_like: Likeness of its head by itself to the others' (see `likeness`) below which a photo is
-            taken for somebody else's. Of 215 pairs of renders of one person one was below 0, of 3,541
-            pairs of different people one in eight: only quite another head is noticed.
+        least_like: Likeness of its head by itself to another one's (see `likeness`) below which a photo is
+            taken for somebody else's; to those of several it is higher (see `find_strangers`).
     """
 
     most_photos: int = Field(default=12, ge=1, le=64)
@@ -131,7 +133,7 @@ def likeness(identity: np.ndarray, others: np.ndarray) -> float:
     """How much a head is like others: the cosine of their coefficients (100,), which are N(0, 1).
 
     It is 1 for the same shape and about 0 for strangers. What single photos tell of a shape is inexact: of
-    renders of one person four pairs of a hundred are below .1, of different people every fourth.
+    renders of one person four pairs of a hundred are below .1, of different people every third.
     """
     lengths = float(np.linalg.norm(identity) * np.linalg.norm(others))
     return float(identity @ others) / max(lengths, 1e-9)
@@ -162,10 +164,13 @@ def find_strangers(
 ) -> dict[int, float]:
     """Finds heads that are not the others'. Of two it takes the more doubtful one for the stranger.
 
+    Of renders of 44 people 1 to 2 % of the photos are lost by it, whatever their number; a stranger among 2,
+    3 and 5 photos is found in 22, 27 and 45 %. Without a bound that rises it would be 22, 18 and 14 %.
+
     Args:
         identities: Photo number -> coefficients (100,).
         doubts: Photo number -> how badly its head fits, in whatever unit.
-        least: Likeness that is still the same head's.
+        least: Likeness to one other that is still the same head's.
 
     Returns:
         Photo number -> its likeness to the others.
@@ -175,7 +180,7 @@ def find_strangers(
         alike = likenesses(left)
         last_two = len(left) == 2
         worst = max(left, key=lambda k: (doubts[k] if last_two else -alike[k], k))
-        if alike[worst] >= least:
+        if alike[worst] >= least + _LIKER * (min(len(left) - 1, _LIKEST) - 1):
             break
         strangers[worst] = alike[worst]
         del left[worst]

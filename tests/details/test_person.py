@@ -32,6 +32,12 @@ def test_of_two_that_differ_the_one_that_fits_better_stays():
     assert not find_strangers({3: shape(0), 7: shape(80)}, {3: 9.0, 7: 6.0}, least=0.0)
 
 
+def test_a_head_must_be_more_like_many_others_than_like_one():
+    others = {0: shape(0), 1: shape(1), 2: shape(2)}
+    assert not find_strangers({0: shape(0), 9: shape(85)}, {0: 6.0, 9: 8.0}, least=0.0)
+    assert set(find_strangers(others | {9: shape(86)}, dict.fromkeys([0, 1, 2, 9], 8.0), least=0.0)) == {9}
+
+
 def test_one_head_is_like_nobody():
     assert likenesses({3: shape(0)}) == {}
     assert np.isclose(likenesses({3: shape(0), 4: shape(60)})[4], 0.5)
