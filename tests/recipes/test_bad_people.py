@@ -44,7 +44,7 @@ def done(tmp_path_factory) -> Path:
     photo = Image.open(PHOTOS / "person/2.jpg")
     small = photo.resize((100, 100), Image.Resampling.LANCZOS)
     for k in range(MANY):
-        small.rotate(k / 4).save(people / f"many/{k:03}.jpg", quality=95)
+        small.rotate(k / 4 - 25).save(people / f"many/{k:03}.jpg", quality=95)
     shutil.copy(PHOTOS / "person/1.jpg", people / "upside/1.jpg")
     photo.rotate(180).save(people / "upside/2.jpg", quality=95)
     settings = load_config(MultiviewRun, None, OPTIONS)
@@ -95,9 +95,9 @@ def test_a_photo_of_somebody_else_is_left_out_with_how_unlike_it_is(rows):
     photos = rows["two"]["photos"]
     assert sorted(photo["status"] for photo in photos) == ["ok", "rejected"]
     (stranger,) = (photo for photo in photos if photo["status"] == "rejected")
-    assert stranger["likeness"] < 0
+    assert stranger["likeness"] < 0.2
     assert stranger["reason"] == f"it shows another head: likeness {stranger['likeness']:.2f}"
-    assert all(photo["likeness"] > 0.1 for photo in rows["upside"]["photos"])
+    assert all(photo["likeness"] > 0.2 for photo in rows["upside"]["photos"])
     assert rows[MARKUP]["photos"][0]["likeness"] is None
 
 
