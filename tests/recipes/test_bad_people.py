@@ -44,7 +44,7 @@ def done(tmp_path_factory) -> Path:
     photo = Image.open(PHOTOS / "person/2.jpg")
     small = photo.resize((100, 100), Image.Resampling.LANCZOS)
     for k in range(MANY):
-        small.rotate(k / 4 - 25).save(people / f"many/{k:03}.jpg", quality=95)
+        small.rotate((k + 6) / 6).save(people / f"many/{k:03}.jpg", quality=95)
     shutil.copy(PHOTOS / "person/1.jpg", people / "upside/1.jpg")
     photo.rotate(180).save(people / "upside/2.jpg", quality=95)
     settings = load_config(MultiviewRun, None, OPTIONS)
