@@ -73,7 +73,7 @@ def import_command(model: Path, name: str) -> None:
 
 
 @command.command("add")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
 @click.option("--name", required=True, help="Name to register.")
 @click.option("--licence", required=True, help="Licence of the weights, as an SPDX identifier.")
 @click.option("--trained-how", required=True, help="How they were made, in words.")
@@ -88,7 +88,7 @@ def import_command(model: Path, name: str) -> None:
     "--folder", type=click.Path(path_type=Path), help="Folder of the registry, else the user's own."
 )
 def add(
-    file: Path,
+    files: tuple[str, ...],
     *,
     name: str,
     licence: str,
@@ -96,12 +96,15 @@ def add(
     evaluations: tuple[str, ...],
     folder: Path | None,
 ) -> None:
-    """Registers FILE, weights or a checkpoint that `facet train` made, under a name."""
-    from pipeline.normals.checkpoints import load_network
+    """Registers FILES under a name: weights, checkpoints of `facet train`, or names of weights.
+
+    Of several it is their mean: that of weights and of what training made of them is often better than both.
+    """
+    from pipeline.normals.checkpoints import load_mean
 
     scores = dict(read_score(evaluation) for evaluation in evaluations)
     item = weights.export_weights(
-        load_network(str(file)), name, folder, licence=licence, trained_how=trained_how, scores=scores
+        load_mean(files), name, folder, licence=licence, trained_how=trained_how, scores=scores
     )
     click.echo(
         f"{item.name}: stored in {(folder or weights.user_folder()) / item.file}, sha256 {item.sha256}"

@@ -1,6 +1,7 @@
 """Checkpoints of a training run as files, and networks loaded from them."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,26 @@ def load_network(weights: str) -> CrossModalNet:
         network.load_state_dict(state["ema"])
         return network.eval().requires_grad_(False)
     return load_weights(weights).network
+
+
+def load_mean(weights: Sequence[str]) -> CrossModalNet:
+    """Loads one network or the mean of several, parameter by parameter.
+
+    Where one was trained on from the other, the mean is often better than both (Wortsman et al., "Model
+    soups", ICML 2022).
+
+    Raises:
+        WeightsError: There are no such weights, or they are altered.
+        TrainingError: A checkpoint cannot be read, or the networks are not of one architecture.
+    """
+    networks = [load_network(item) for item in weights]
+    states = [network.state_dict() for network in networks]
+    if any(state.keys() != states[0].keys() for state in states):
+        raise TrainingError(f"The networks are not of one architecture: {', '.join(weights)}.")
+    for name, tensor in states[0].items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([state[name] for state in states]).mean(0))
+    return networks[0]
 
 
 def read(path: str) -> dict[str, Any]:

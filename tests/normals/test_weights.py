@@ -1,5 +1,6 @@
 """Registry, checks at load, saving, import of the published weights, `facet weights`."""
 
+import copy
 import importlib
 import os
 import pickle
@@ -17,9 +18,10 @@ from click.testing import CliRunner
 from jobs import weights as job
 from pipeline import weights
 from pipeline.config import load_config
-from pipeline.errors import DataError, WeightsError
+from pipeline.errors import DataError, TrainingError, WeightsError
 from pipeline.normals import published as published_form
 from pipeline.normals.architectures import build_network, load_weights
+from pipeline.normals.checkpoints import load_mean
 from pipeline.normals.published import import_published
 from pipeline.train.config import TrainConfig
 
@@ -319,6 +321,22 @@ def test_trained_weights_are_added_with_their_scores(folder, compact, tmp_path):
     assert path == folder / "mine.safetensors"
     with pytest.raises(DataError, match="facet evaluate"):
         job.read_score("heads=missing.json")
+
+
+def test_several_weights_become_their_mean(folder, compact, tmp_path):
+    register(compact)
+    moved = copy.deepcopy(compact)
+    moved.load_state_dict({name: tensor + 0.5 for name, tensor in moved.state_dict().items()})
+    weights.save_weights(moved, tmp_path / "moved.safetensors")
+    arguments = ["add", "mine", str(tmp_path / "moved.safetensors"), "--name", "mean"]
+    arguments += ["--licence", "MIT", "--trained-how", "briefly"]
+    CliRunner().invoke(job.command, arguments, catch_exceptions=False)
+    mean = load_weights("mean").network
+    for of_one, of_mean in zip(compact.parameters(), mean.parameters(), strict=True):
+        torch.testing.assert_close(of_mean, of_one + 0.25, atol=2e-3, rtol=0)  # stored as fp16
+    weights.save_weights(build_network("resnet_unet"), tmp_path / "other.safetensors")
+    with pytest.raises(TrainingError, match="not of one architecture"):
+        load_mean(["mine", str(tmp_path / "other.safetensors")])
 
 
 def test_a_home_that_may_not_be_read_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
