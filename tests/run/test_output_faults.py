@@ -163,7 +163,7 @@ def test_run_goes_on_after_every_fault_of_its_output(facet, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "records").write_bytes(b"a file in the place of the folder")
-    (out / "run.json").write_text('{"kind": "facet normals", "status": "planning"}')
+    (out / "run.json").write_text('{"kind": "facet normals", "status": "planning", "started": "2026-03-01"}')
     assert_failed(facet(), "Cannot write", "records/shard-00000.parquet")
     (out / "records").unlink()
     # Plan, run.json and marker have room; the records of a photo do not.

@@ -59,7 +59,10 @@ def make_run(store: Store, output: NormalsOutputConfig, uncommitted: int | None 
     plan = write_plan(store, one_photo_each(photos), PlanConfig(shard_size=4, chunk_size=2))
     config = NormalsRun(output=output).model_dump(mode="json")
     store.write(
-        "run.json", json.dumps({"kind": "facet normals", "status": "complete", "config": config}).encode()
+        "run.json",
+        json.dumps(
+            {"kind": "facet normals", "status": "complete", "started": "2026-03-01", "config": config}
+        ).encode(),
     )
     for shard in set(range(SHARDS)) - {uncommitted}:
         commit(store, plan, shard, output, lambda rows: rows)
